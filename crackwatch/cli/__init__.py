@@ -1,0 +1,86 @@
+"""The command line: parses, calls one function, maps errors to exit statuses.
+
+Commands are imported only when they are called: ``--help`` and ``report`` must not pay for the
+libraries of ``retrain``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from crackwatch import __version__
+from crackwatch.errors import CrackwatchError
+
+# name: (module that holds it as `command`, the line that --help shows)
+COMMANDS: dict[str, tuple[str, str]] = {
+    "init": ("init", "Make a station: folders, settings, database, starter model."),
+    "run": ("run", "Watch the inbox and inspect what arrives."),
+    "status": ("status", "Is it alive, what waits, what is wrong."),
+    "report": ("report", "What was inspected and found in a span of time."),
+    "audit": ("audit", "Prove that everything that arrived is accounted for."),
+    "classify": ("classify", "Score pictures without recording or moving them."),
+    "dataset": ("dataset", "Take in labelled pictures to learn from."),
+    "retrain": ("retrain", "Train a challenger and promote it if it is no worse."),
+    "evaluate": ("evaluate", "Score a labelled folder, with exact intervals."),
+    "models": ("models", "List, show, promote, roll back and verify models."),
+    "db": ("db", "Migrate, inspect and back up the database."),
+}
+
+
+class _LazyGroup(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 (click's signature)
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 (click's signature)
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"crackwatch.cli.{COMMANDS[cmd_name][0]}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 (click's signature)
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+@click.group(
+    cls=_LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Example: crackwatch init station && crackwatch run --config station/config.toml",
+)
+@click.version_option(__version__, prog_name="crackwatch")
+def group() -> None:
+    """Watches a folder for photographs of concrete, finds the cracks, and keeps the books."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The console script: runs one command and exits with its status."""
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Runs one command; errors are told on standard error. Returns the exit status."""
+    try:
+        outcome: Any = group.main(list(arguments), "crackwatch", standalone_mode=False)
+    except click.exceptions.Exit as exc:
+        return exc.exit_code
+    except click.ClickException as exc:
+        exc.show()
+        return exc.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("crackwatch: interrupted", err=True)
+        return 130
+    except CrackwatchError as exc:
+        click.echo(f"crackwatch: {exc}", err=True)
+        return exc.exit_status
+    except BrokenPipeError:
+        # the reader (head, less) has gone; a second complaint at exit would help nobody
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return outcome if isinstance(outcome, int) else 0

@@ -1,0 +1,47 @@
+"""Options that several commands share, and the settings that they lead to."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from crackwatch import settings as settings_module
+from crackwatch.settings import Settings
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def config_option(function: F) -> F:
+    """``--config FILE``; pass its value to ``load_settings``."""
+    return click.option(
+        "--config",
+        "config",
+        metavar="FILE",
+        help="Settings [default: $CRACKWATCH_CONFIG, ./config.toml, /etc/crackwatch/config.toml].",
+    )(function)
+
+
+def format_option(*choices: str) -> Callable[[F], F]:
+    """``--format``, the first choice being the default."""
+    return click.option(
+        "--format",
+        "output_format",
+        type=click.Choice(choices),
+        default=choices[0],
+        show_default=True,
+        help="How to print; json prints one document and nothing else.",
+    )
+
+
+def load_settings(config: str | None) -> Settings:
+    """The station's settings; raises SettingsError."""
+    return settings_module.load(settings_module.find_config(config, os.environ), os.environ)
+
+
+def echo_json(document: object) -> None:
+    """One JSON document on standard output. Times in it are ISO 8601 text already."""
+    click.echo(json.dumps(document, ensure_ascii=False, indent=2))

@@ -1,0 +1,266 @@
+"""The facts that the parts exchange, and their names; knows nothing of files, databases or models.
+
+Everything here is frozen. Times are timezone-aware, in UTC unless a name says otherwise; sizes are
+bytes; paths of pictures are ``bytes``, because a file name on Linux need not be text.
+"""
+
+from __future__ import annotations
+
+import enum
+import os
+import re
+import unicodedata
+from dataclasses import dataclass
+from datetime import datetime
+
+# ---------------------------------------------------------------------------------------- enums
+
+
+class Label(enum.StrEnum):
+    """What a picture shows; also the verdict: a prediction held against the threshold."""
+
+    NORMAL = "normal"
+    ANOMALY = "anomaly"
+
+
+Verdict = Label
+
+
+class Outcome(enum.StrEnum):
+    """How an inspection ended."""
+
+    NORMAL = "normal"
+    ANOMALY = "anomaly"
+    QUARANTINED = "quarantined"
+
+
+class Place(enum.StrEnum):
+    """Where an inspected file belongs; the value is the word that ``audit`` counts under."""
+
+    KEPT = "kept"
+    FLAGGED = "flagged"
+    ARCHIVED = "archived"
+    DELETED = "deleted"
+    QUARANTINED = "quarantined"
+
+
+class QuarantineReason(enum.StrEnum):
+    """Why a picture could not be inspected: always its own fault, never the station's."""
+
+    EMPTY = "empty"
+    TRUNCATED = "truncated"
+    NOT_AN_IMAGE = "not_an_image"
+    OVERSIZE = "oversize"  # more bytes or more pixels than the limits allow to decode
+    TOO_LARGE = "too_large"  # decodable, but shrinking it to the model's input would hide cracks
+    UNREADABLE = "unreadable"  # an image by its header, yet the decoder fails
+    DECODER_CRASH = "decoder_crash"
+    DECODER_TIMEOUT = "decoder_timeout"
+
+
+class SettledBy(enum.StrEnum):
+    """What proved that nobody is writing a file any more."""
+
+    LEASE = "lease"
+    EVENT = "event"
+    TIME = "time"
+
+
+# ---------------------------------------------------------------------------------------- facts
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """What ``stat`` says of a file: size and mtime are its identity, the rest are hints.
+
+    Inode numbers are reused at once, device numbers may change at a reboot: hints only.
+    """
+
+    size_bytes: int
+    mtime_ns: int
+    ctime_ns: int
+    device: int
+    inode: int
+
+    @classmethod
+    def of(cls, stat: os.stat_result) -> Fingerprint:
+        return cls(stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_dev, stat.st_ino)
+
+    def same_identity(self, other: Fingerprint) -> bool:
+        return self.size_bytes == other.size_bytes and self.mtime_ns == other.mtime_ns
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A file of the inbox that has settled.
+
+    ``source`` is relative to the inbox. ``waited`` is true once it has also outlived the time that
+    an incomplete file is given: what is missing from it now will not come any more.
+    """
+
+    source: bytes
+    fingerprint: Fingerprint
+    settled_at: datetime
+    settled_by: SettledBy
+    waited: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Arrivals that are inspected together, in the order in which they settled."""
+
+    arrivals: tuple[Arrival, ...]
+    closed_by: str  # "size" | "age" | "drain"
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What a model says of one picture: the calibrated probability of an anomaly, 0..1."""
+
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """The recorded fact: one row of the books."""
+
+    id: int
+    station: str
+    source: bytes
+    fingerprint: Fingerprint
+    sha256: bytes | None  # 32 bytes; None where the file was too big to be read
+    outcome: Outcome
+    score: float | None
+    threshold: float | None
+    model: str | None
+    reason: QuarantineReason | None
+    detail: str | None
+    place: Place
+    destination: bytes | None  # relative to the place's folder
+    duplicate_of: int | None
+    inspected_at: datetime
+    filed_at: datetime | None
+    released_at: datetime | None
+    superseded_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A span of time, ``until`` exclusive; both ends timezone-aware, in the station's zone."""
+
+    since: datetime
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ModelUse:
+    """What one model did in a window, at one threshold."""
+
+    id: str
+    inspected: int
+    anomaly: int
+    threshold: float
+
+
+@dataclass(frozen=True, slots=True)
+class FoundAnomaly:
+    """One anomaly of a report. ``path`` is where the file is now, absolute."""
+
+    source: bytes
+    path: bytes
+    score: float
+    inspected_at: datetime
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class QuarantinedPicture:
+    """One picture of a report that could not be inspected."""
+
+    source: bytes
+    path: bytes
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class HourCount:
+    """Counts of one hour of the station's own clock."""
+
+    hour: datetime
+    normal: int
+    anomaly: int
+    quarantined: int
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a report says of a window; ``inspected`` = ``normal`` + ``anomaly``."""
+
+    window: Window
+    normal: int
+    anomaly: int
+    quarantined: int
+    superseded: int
+    pending: int | None  # None: nobody could count them
+    pending_as_of: datetime | None
+    models: tuple[ModelUse, ...]
+    anomalies: tuple[FoundAnomaly, ...]
+    quarantine: tuple[QuarantinedPicture, ...]
+    hourly: tuple[HourCount, ...]
+
+    @property
+    def inspected(self) -> int:
+        return self.normal + self.anomaly
+
+    @property
+    def anomaly_rate(self) -> float | None:
+        """Anomalies per inspected picture; None where nothing was inspected."""
+        return self.anomaly / self.inspected if self.inspected else None
+
+
+# ----------------------------------------------------------------------------- names are bytes
+
+# Shown as themselves they would let a file name rewrite the line that it is printed in.
+_ESCAPED_CATEGORIES = frozenset({"Cc", "Cf", "Zl", "Zp"})
+
+_ESCAPE = re.compile(rb"\\(?:\\|x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8}))")
+
+
+def path_text(path: bytes) -> str:
+    r"""A file name as a person or a script may read it; ``path_bytes`` gives the bytes back.
+
+    Bytes that are not UTF-8 and ASCII control characters become ``\xNN``, other control, format
+    and bidirectional characters ``\uNNNN`` (``\UNNNNNNNN`` beyond the basic plane), and the
+    backslash ``\\``. Everything else stands for itself.
+    """
+    shown: list[str] = []
+    for char in path.decode("utf-8", "surrogateescape"):
+        code = ord(char)
+        if char == "\\":
+            shown.append("\\\\")
+        elif 0xDC80 <= code <= 0xDCFF:  # surrogateescape's stand-in for an undecodable byte
+            shown.append(f"\\x{code - 0xDC00:02x}")
+        elif unicodedata.category(char) in _ESCAPED_CATEGORIES:
+            if code < 0x80:
+                shown.append(f"\\x{code:02x}")
+            else:
+                shown.append(f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}")
+        else:
+            shown.append(char)
+    return "".join(shown)
+
+
+def path_bytes(text: str) -> bytes:
+    """The file name that ``path_text`` shows as ``text``.
+
+    A backslash that begins no escape stands for itself, so that a name typed by hand is accepted.
+    """
+
+    def plain(match: re.Match[bytes]) -> bytes:
+        byte, short, long = match.groups()
+        if byte:
+            return bytes([int(byte, 16)])
+        if short or long:
+            return chr(int(short or long, 16)).encode("utf-8", "surrogatepass")
+        return b"\\"
+
+    return _ESCAPE.sub(plain, os.fsencode(text))

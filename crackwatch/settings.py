@@ -1,0 +1,376 @@
+"""config.toml and the environment, turned into frozen, validated settings; reads nothing else.
+
+Unknown keys are errors, so that a misspelt one is not silently ignored. Relative folders resolve
+against the file that names them. Every key can be overridden: ``CRACKWATCH_FILES__NORMAL=archive``.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+import typing
+from collections.abc import Iterator, Mapping
+from datetime import time, tzinfo
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import ErrorDetails
+
+from crackwatch.errors import SettingsError
+
+ENVIRONMENT_PREFIX = "CRACKWATCH_"
+CONFIG_VARIABLE = "CRACKWATCH_CONFIG"
+DEFAULT_CONFIGS = (Path("config.toml"), Path("/etc/crackwatch/config.toml"))
+
+_LOCALTIME = Path("/etc/localtime")
+
+
+def _as_path(value: object) -> object:
+    return Path(value) if isinstance(value, str) and value else value
+
+
+Folder = Annotated[Path, BeforeValidator(_as_path)]
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class StationSettings(_Section):
+    name: str = Field(default="station", min_length=1, max_length=64)
+    timezone: str = "local"
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_zone(cls, value: str) -> str:
+        if value == "local":
+            return value
+        try:
+            ZoneInfo(value)
+        except (KeyError, ValueError, OSError) as exc:
+            raise ValueError(
+                f"{value!r} is not a time zone; write a name such as 'Europe/Berlin', or 'local'"
+            ) from exc
+        return value
+
+    @property
+    def tz(self) -> tzinfo:
+        """The zone in which this station's days begin."""
+        if self.timezone != "local":
+            return ZoneInfo(self.timezone)
+        if _LOCALTIME.exists():
+            with _LOCALTIME.open("rb") as file:
+                return ZoneInfo.from_file(file, key="local")
+        return ZoneInfo("UTC")
+
+
+class FolderSettings(_Section):
+    inbox: Folder = Path("inbox")
+    flagged: Folder = Path("flagged")
+    archive: Folder = Path("archive")
+    quarantine: Folder = Path("quarantine")
+    models: Folder = Path("models")
+    dataset: Folder = Path("dataset")
+    state: Folder = Path("state")
+
+    @model_validator(mode="after")
+    def _apart(self) -> FolderSettings:
+        """No folder is another one, and nothing that crackwatch writes lies inside the inbox.
+
+        Otherwise a flagged picture would arrive again, for ever.
+        """
+        named = [(name, Path(os.path.normpath(path))) for name, path in self]
+        for index, (name, path) in enumerate(named):
+            for other_name, other in named[index + 1 :]:
+                if path == other:
+                    raise ValueError(
+                        f"folders.{name} and folders.{other_name} are the same folder, {path}; "
+                        "give each its own"
+                    )
+        inbox = named[0][1]
+        for name, path in named[1:]:
+            if path.is_relative_to(inbox):
+                raise ValueError(
+                    f"folders.{name} ({path}) lies inside folders.inbox ({inbox}): its files would "
+                    f"be inspected again; move folders.{name} out of the inbox"
+                )
+            if inbox.is_relative_to(path):
+                raise ValueError(
+                    f"folders.inbox ({inbox}) lies inside folders.{name} ({path}); "
+                    "move the inbox out of it"
+                )
+        return self
+
+
+class FileSettings(_Section):
+    normal: Literal["keep", "archive", "delete"] = "keep"
+    patterns: list[str] = Field(
+        default=["*.jpg", "*.jpeg", "*.png", "*.bmp", "*.tif", "*.tiff", "*.webp"], min_length=1
+    )
+    recursive: bool = True
+    max_bytes: int = Field(default=67_108_864, ge=1_024, le=2**31)
+    max_pixels: int = Field(default=120_000_000, ge=227 * 227, le=2**31)
+
+
+class ImageSettings(_Section):
+    larger: Literal["tile", "resize", "quarantine"] = "quarantine"
+
+    @field_validator("larger")
+    @classmethod
+    def _tiles_are_not_here_yet(cls, value: str) -> str:
+        if value == "tile":
+            raise ValueError(
+                "this version cannot cut photographs into tiles yet; write 'quarantine' "
+                "(safe: nothing is missed unseen) or 'resize' (fine cracks vanish)"
+            )
+        return value
+
+
+class WatchSettings(_Section):
+    observer: Literal["auto", "inotify", "polling"] = "auto"
+    settle_s: Seconds = 2.0
+    incomplete_s: Seconds = 30.0
+    rescan_s: Seconds = 60.0
+
+
+class BatchSettings(_Section):
+    max_size: int = Field(default=64, ge=1, le=1_024)
+    max_wait_ms: int = Field(default=200, ge=0, le=60_000)
+    queue_size: int = Field(default=512, ge=1, le=65_536)
+    queue_bytes: int = Field(default=134_217_728, ge=1_048_576, le=2**36)
+
+
+class ModelSettings(_Section):
+    threshold: Literal["model"] | Annotated[float, Field(ge=0, le=1)] = "model"
+    runtime: Literal["openvino", "keras"] = "openvino"
+    precision: Literal["f32", "fast"] = "f32"
+
+    @field_validator("precision")
+    @classmethod
+    def _fast_is_not_here_yet(cls, value: str) -> str:
+        if value == "fast":
+            raise ValueError("this version cannot prove its fast precision yet; write 'f32'")
+        return value
+
+
+class DatabaseSettings(_Section):
+    url: str = ""  # empty: state/crackwatch.db
+
+    @field_validator("url")
+    @classmethod
+    def _is_sqlite(cls, value: str) -> str:
+        if value and not value.startswith("sqlite:///"):
+            raise ValueError("only SQLite is supported; write 'sqlite:///FILE' or leave it empty")
+        return value
+
+
+class ReportSettings(_Section):
+    day_starts_at: str = "00:00"
+
+    @field_validator("day_starts_at")
+    @classmethod
+    def _is_a_time(cls, value: str) -> str:
+        try:
+            start = time.fromisoformat(value)
+        except ValueError as exc:
+            raise ValueError(
+                f"{value!r} is not a time of day; write HH:MM, such as '06:00'"
+            ) from exc
+        if start.tzinfo is not None:
+            raise ValueError("the zone is set by station.timezone; write HH:MM alone")
+        return value
+
+    @property
+    def day_start(self) -> time:
+        return time.fromisoformat(self.day_starts_at)
+
+
+class RetrainSettings(_Section):
+    recipe: Literal["notebook", "station"] = "station"
+    seed: int = Field(default=20_261_101, ge=0, le=2**32 - 1)
+    promote: Literal["auto", "always", "never"] = "auto"
+
+
+class LogSettings(_Section):
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "console", "json"] = "auto"
+
+
+class Settings(_Section):
+    """Everything a station is told. ``file`` is where it was read from."""
+
+    file: Annotated[Path, Field(exclude=True)]
+    station: StationSettings = StationSettings()
+    folders: FolderSettings = FolderSettings()
+    files: FileSettings = FileSettings()
+    images: ImageSettings = ImageSettings()
+    watch: WatchSettings = WatchSettings()
+    batch: BatchSettings = BatchSettings()
+    model: ModelSettings = ModelSettings()
+    database: DatabaseSettings = DatabaseSettings()
+    report: ReportSettings = ReportSettings()
+    retrain: RetrainSettings = RetrainSettings()
+    log: LogSettings = LogSettings()
+
+    @property
+    def database_file(self) -> Path:
+        """The SQLite file, absolute."""
+        if self.database.url:
+            named = Path(self.database.url.removeprefix("sqlite:///"))
+            return named if named.is_absolute() else self.file.parent / named
+        return self.folders.state / "crackwatch.db"
+
+
+def find_config(given: str | None, environment: Mapping[str, str]) -> Path:
+    """Which config.toml is meant: the one given, else $CRACKWATCH_CONFIG, else the usual places.
+
+    Raises SettingsError if it does not exist.
+    """
+    named = given or environment.get(CONFIG_VARIABLE)
+    if named:
+        path = Path(named)
+        if path.is_dir():
+            path = path / "config.toml"
+        if path.is_file():
+            return path.resolve()
+        raise SettingsError(
+            f"{path}: no such configuration file",
+            f"Give another with --config FILE, or make a station with "
+            f"'crackwatch init {path.parent}'.",
+        )
+    for path in DEFAULT_CONFIGS:
+        if path.is_file():
+            return path.resolve()
+    raise SettingsError(
+        "no config.toml here, none in /etc/crackwatch, and $CRACKWATCH_CONFIG is not set",
+        "Make a station with 'crackwatch init DIR', then name it: --config DIR/config.toml.",
+    )
+
+
+def load(file: Path, environment: Mapping[str, str]) -> Settings:
+    """Reads and checks ``file``, with overrides from ``environment``; changes nothing.
+
+    Raises SettingsError naming the file, the key and the remedy. Folders come back absolute.
+    """
+    try:
+        with file.open("rb") as stream:
+            tables: dict[str, Any] = tomllib.load(stream)
+    except OSError as exc:
+        raise SettingsError(
+            f"{file}: cannot be read: {exc.strerror}", "Check its name and permissions."
+        ) from exc
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+        raise SettingsError(
+            f"{file}: is not valid TOML: {exc}", "Mend that line; strings need quotes."
+        ) from exc
+    origin = {key: str(file) for key in tables}
+    if "file" in tables:
+        raise SettingsError(f"{file}: file: unknown key", _known_keys(Settings, ""))
+    for section, key, value, variable in _overrides(environment):
+        table = tables.setdefault(section, {})
+        if isinstance(table, dict):
+            table[key] = value
+            origin[f"{section}.{key}"] = f"environment variable {variable}"
+    _anchor_folders(tables, file.parent)
+    try:
+        return Settings.model_validate({**tables, "file": file})
+    except ValidationError as exc:
+        raise _explain(exc, file, origin) from exc
+
+
+def require_inbox(settings: Settings) -> None:
+    """Raises SettingsError where the inbox is missing or is not a folder."""
+    inbox = settings.folders.inbox
+    if not inbox.is_dir():
+        what = "is not a folder" if inbox.exists() else "does not exist"
+        raise SettingsError(
+            f"{settings.file}: folders.inbox: {inbox} {what}",
+            "Make the folder or mount it, or name another under [folders] inbox; "
+            f"'crackwatch init {settings.file.parent}' makes what is missing.",
+        )
+
+
+def _anchor_folders(tables: dict[str, Any], base: Path) -> None:
+    """Makes every folder absolute, those that are not mentioned included."""
+    folders = tables.setdefault("folders", {})
+    if not isinstance(folders, dict):
+        return
+    for name in FolderSettings.model_fields:
+        value = folders.get(name, name)
+        if isinstance(value, str) and value:
+            folders[name] = os.path.normpath(base / value)
+
+
+def _overrides(environment: Mapping[str, str]) -> Iterator[tuple[str, str, Any, str]]:
+    for variable, raw in sorted(environment.items()):
+        section, separator, key = variable.removeprefix(ENVIRONMENT_PREFIX).partition("__")
+        if not variable.startswith(ENVIRONMENT_PREFIX) or not separator:
+            continue
+        section, key = section.lower(), key.lower()
+        yield section, key, _typed(section, key, raw), variable
+
+
+def _typed(section: str, key: str, raw: str) -> Any:
+    """The text of a variable as the value that its key wants: text stays text."""
+    section_field = Settings.model_fields.get(section)
+    fields = getattr(section_field.annotation, "model_fields", {}) if section_field else {}
+    if key not in fields:
+        return raw  # reported as an unknown key
+    annotation = fields[key].annotation
+    choices = typing.get_args(annotation)
+    if annotation in (str, Path) or (choices and all(isinstance(each, str) for each in choices)):
+        return raw
+    try:
+        return tomllib.loads(f"value = {raw}")["value"]
+    except tomllib.TOMLDecodeError:
+        return raw
+
+
+def _known_keys(model: type[BaseModel], section: str) -> str:
+    known = ", ".join(name for name in model.model_fields if name != "file")
+    return f"Known keys of [{section}]: {known}." if section else f"Known sections: {known}."
+
+
+def _explain(error: ValidationError, file: Path, origin: Mapping[str, str]) -> SettingsError:
+    """One sentence for the first thing that is wrong, and how many more there are."""
+    details = error.errors()
+    first = details[0]
+    parts = [str(part) for part in first["loc"][:2]]
+    key = ".".join(parts)
+    where = origin.get(key, str(file))
+    problem, remedy = _sentence(first, parts)
+    if not remedy:
+        remedy = f"Mend {key} in {where}." if key else f"Mend it in {where}."
+    more = len({tuple(detail["loc"][:2]) for detail in details}) - 1
+    if more > 0:
+        remedy += f" ({more} more after this one.)"
+    return SettingsError(f"{where}: {key}: {problem}" if key else f"{where}: {problem}", remedy)
+
+
+def _sentence(detail: ErrorDetails, parts: list[str]) -> tuple[str, str]:
+    kind = detail["type"]
+    if kind == "extra_forbidden":
+        if len(parts) == 1:
+            return "unknown section or key", _known_keys(Settings, "")
+        section: Any = Settings.model_fields[parts[0]].annotation
+        return "unknown key", _known_keys(section, parts[0])
+    message = detail["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    if kind == "value_error":
+        return message, ""
+    if kind in ("model_type", "dict_type"):
+        return f"is a section: write [{parts[0]}] on a line of its own, its keys below", ""
+    given = detail["input"]
+    if parts == ["model", "threshold"]:
+        return f'{given!r} is neither "model" nor a number from 0.0 to 1.0', ""
+    return f"{message[0].lower()}{message[1:]}, but it is {given!r}", ""

@@ -1,0 +1,1 @@
+"""The books: tables, sessions and queries on SQLite; alone in knowing SQLAlchemy."""

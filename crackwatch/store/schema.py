@@ -1,0 +1,150 @@
+"""The tables as SQLAlchemy sees them; ``migrations/`` makes them, and a test holds the two equal.
+
+Times are whole microseconds since 1970 in UTC (``UtcMicroseconds``): they sort, they index, and no
+clock change in the station's zone can move them. File names are bytes.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Dialect,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    text,
+)
+from sqlalchemy.types import TypeDecorator
+
+# The revision that this code was written for; a test holds it equal to alembic's head.
+HEAD = "0001"
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+def to_microseconds(moment: datetime) -> int:
+    """Exact, where multiplying a float timestamp would not be."""
+    return (moment - _EPOCH) // _MICROSECOND
+
+
+def from_microseconds(value: int) -> datetime:
+    return _EPOCH + value * _MICROSECOND
+
+
+class UtcMicroseconds(TypeDecorator[datetime]):
+    """A timezone-aware datetime, kept as an integer."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:  # noqa: ARG002 (SQLAlchemy's signature)
+        return None if value is None else to_microseconds(value)
+
+    def process_result_value(self, value: Any | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 (SQLAlchemy's signature)
+        return None if value is None else from_microseconds(value)
+
+
+metadata = MetaData()
+
+models = Table(
+    "models",
+    metadata,
+    Column("pk", Integer, primary_key=True),
+    Column("id", Text, nullable=False, unique=True),
+    Column("sha256", Text, nullable=False),  # of lenet.keras, hex
+    Column("card", Text, nullable=False),  # card.json as it was when first used here
+    Column("first_used_at", UtcMicroseconds, nullable=False),
+)
+
+batches = Table(
+    "batches",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("model_pk", ForeignKey("models.pk")),
+    Column("runtime", Text, nullable=False),  # "openvino" | "keras"
+    Column("precision", Text, nullable=False),  # "f32" | "fast"
+    Column("closed_by", Text, nullable=False),  # "size" | "age" | "drain"
+    Column("size", Integer, nullable=False),
+    Column("recorded_at", UtcMicroseconds, nullable=False),
+    Column("read_us", Integer, nullable=False),  # wall time of reading and decoding
+    Column("classify_us", Integer, nullable=False),
+)
+
+inspections = Table(
+    "inspections",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("station", Text, nullable=False),
+    # identity: the path relative to the inbox, size and mtime; the rest are hints
+    Column("source", LargeBinary, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("mtime_ns", BigInteger, nullable=False),
+    Column("ctime_ns", BigInteger, nullable=False),
+    Column("device", BigInteger, nullable=False),
+    Column("inode", BigInteger, nullable=False),
+    Column("sha256", LargeBinary),  # 32 bytes, over the very bytes classified; NULL: never read
+    # the inspection
+    Column("outcome", Text, nullable=False),  # domain.Outcome
+    Column("score", Float),
+    Column("threshold", Float),
+    Column("model_pk", ForeignKey("models.pk")),
+    Column("batch_id", ForeignKey("batches.id"), nullable=False),
+    Column("reason", Text),  # domain.QuarantineReason
+    Column("detail", Text),
+    Column("duplicate_of", ForeignKey("inspections.id")),
+    Column("settled_at", UtcMicroseconds, nullable=False),
+    Column("settled_by", Text, nullable=False),  # domain.SettledBy
+    Column("inspected_at", UtcMicroseconds, nullable=False),
+    # where the file belongs, chosen before it is moved; relative to the place's folder
+    Column("place", Text, nullable=False),  # domain.Place
+    Column("destination", LargeBinary),
+    # what became of it; NULL until it happened
+    Column("filed_at", UtcMicroseconds),  # the move is done and durable
+    Column("released_at", UtcMicroseconds),  # the file is no longer in the inbox
+    Column("superseded_at", UtcMicroseconds),  # other content took its name before it was filed
+    Column("expired_at", UtcMicroseconds),  # retention removed the file
+    Column("vanished_at", UtcMicroseconds),  # a person accepted that it is gone
+    Column("vanished_by", Text),
+    # one unreleased row per file of the inbox
+    Index(
+        "uq_inspections_present",
+        "station",
+        "source",
+        "size_bytes",
+        "mtime_ns",
+        unique=True,
+        sqlite_where=text("released_at IS NULL"),
+    ),
+    Index("ix_inspections_window", "inspected_at", "outcome", "model_pk", "threshold"),
+    Index("ix_inspections_sha256", "sha256", sqlite_where=text("sha256 IS NOT NULL")),
+    Index(
+        "uq_inspections_destination",
+        "place",
+        "destination",
+        unique=True,
+        sqlite_where=text("destination IS NOT NULL"),
+    ),
+    Index("ix_inspections_unfiled", "id", sqlite_where=text("filed_at IS NULL")),
+    sqlite_autoincrement=True,  # an id is never used twice: destinations carry it
+)
+
+reviews = Table(
+    "reviews",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("inspection_id", ForeignKey("inspections.id"), nullable=False, index=True),
+    Column("label", Text, nullable=False),  # domain.Label
+    Column("reviewed_by", Text, nullable=False),
+    Column("reviewed_at", UtcMicroseconds, nullable=False),
+    Column("note", Text),
+)
