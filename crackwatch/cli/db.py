@@ -1,0 +1,59 @@
+"""``crackwatch db``: migrate, inspect and back up the database."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from crackwatch.cli.options import config_option, echo_json, format_option, load_settings
+
+
+@click.group(epilog="Example: crackwatch db backup /backups/station-1.db")
+def command() -> None:
+    """Migrate, inspect and back up the station's database."""
+
+
+@command.command(epilog="Example: crackwatch db upgrade --config station/config.toml")
+@config_option
+def upgrade(config: str | None) -> None:
+    """Bring the database to this version's schema; run again, it changes nothing."""
+    settings = load_settings(config)
+    from crackwatch.store import migrate
+
+    before, after = migrate.upgrade(settings.database_file)
+    if before == after:
+        click.echo(f"{settings.database_file}: already at schema {after}")
+    else:
+        click.echo(f"{settings.database_file}: schema {before or 'none'} -> {after}")
+
+
+@command.command(epilog="Example: crackwatch db current --format json")
+@config_option
+@format_option("table", "json")
+def current(config: str | None, output_format: str) -> None:
+    """Which schema the database has, and which this version needs."""
+    settings = load_settings(config)
+    from crackwatch.errors import StoreError
+    from crackwatch.store import engine, schema
+
+    file = settings.database_file
+    if not file.is_file():
+        raise StoreError(f"{file}: there is no database here", "Run 'crackwatch init'.")
+    found = engine.version(engine.open_for_migration(file), file)
+    if output_format == "json":
+        echo_json({"database": str(file), "schema": found, "needed": schema.HEAD})
+    else:
+        click.echo(f"{file}: schema {found or 'none'}, this version needs {schema.HEAD}")
+
+
+@command.command(epilog="Example: crackwatch db backup /backups/station-1.db")
+@config_option
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+def backup(config: str | None, file: Path) -> None:
+    """Write a consistent copy to FILE while the daemon runs; never replaces a file."""
+    settings = load_settings(config)
+    from crackwatch.store import migrate
+
+    size_bytes = migrate.backup(settings.database_file, file.absolute())
+    click.echo(f"{file}: {size_bytes:,} bytes, integrity ok")

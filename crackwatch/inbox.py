@@ -1,0 +1,303 @@
+"""The inbox as a folder: which of its files are pictures to inspect, and how one is opened safely.
+
+Knows names, kinds and permissions; nothing of watching, settling or the books. Never writes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fnmatch
+import hashlib
+import os
+import re
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NoReturn
+
+from crackwatch.domain import Fingerprint, QuarantineReason
+from crackwatch.errors import SystemFault, Unreadable, Unsettled
+
+OWN_PREFIX = b".crackwatch-"  # what crackwatch itself puts into folders of others
+MARKER = b".crackwatch-inbox.json"
+
+# Under these a producer is still writing; the finished file appears by a rename.
+_TEMPORARY_SUFFIXES = (b".tmp", b".temp", b".part", b".partial", b".crdownload", b".filepart")
+_TEMPORARY_PREFIXES = (b".", b"~")
+
+# The station's fault, not the file's: wait and try again.
+SYSTEM_ERRNOS = frozenset(
+    {
+        errno.EIO,
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EMFILE,
+        errno.ENFILE,
+        errno.ENOMEM,
+        errno.EROFS,
+        errno.ESTALE,
+        errno.ENODEV,
+        errno.ENXIO,
+        errno.ETIMEDOUT,
+        errno.EHOSTDOWN,
+        errno.ENOTCONN,
+        errno.EAGAIN,
+        errno.EBUSY,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A regular file of the inbox that the policy accepts; ``source`` is relative to the inbox."""
+
+    source: bytes
+    fingerprint: Fingerprint
+
+
+@dataclass(frozen=True, slots=True)
+class LeftAlone:
+    """Something in the inbox that crackwatch will not touch, and why."""
+
+    source: bytes
+    reason: str
+
+
+class NamePolicy:
+    """Which names are pictures: a callable that gives None, or why a name is left alone.
+
+    Hidden and temporary names are ``silent``: their producer has not finished, nobody need know.
+    """
+
+    def __init__(self, patterns: Sequence[str], *, recursive: bool) -> None:
+        self.recursive = recursive
+        translated = "|".join(
+            f"(?:{fnmatch.translate(os.fsdecode(os.fsencode(pattern)))})" for pattern in patterns
+        )
+        # names are bytes: each byte stands for one character, so "*" matches whatever is there
+        self._matches = re.compile(
+            translated.encode("utf-8", "surrogateescape"), re.IGNORECASE | re.DOTALL
+        ).match
+
+    def silent(self, name: bytes) -> bool:
+        """Whether this last component of a path is hidden, temporary or crackwatch's own."""
+        return name.startswith(_TEMPORARY_PREFIXES) or name.lower().endswith(_TEMPORARY_SUFFIXES)
+
+    def __call__(self, name: bytes) -> str | None:
+        """None if the last component ``name`` is a picture's, else why it is left alone."""
+        if self.silent(name):
+            return "its name is hidden or temporary"
+        if not self._matches(name):
+            return "its name matches none of files.patterns"
+        return None
+
+    def accepts(self, source: bytes) -> bool:
+        """Whether the whole path ``source``, relative to the inbox, is a picture's."""
+        *folders, name = source.split(b"/")
+        if folders and not self.recursive:
+            return False
+        return self(name) is None and not any(self.silent(folder) for folder in folders)
+
+
+_KINDS: tuple[tuple[Callable[[int], bool], str], ...] = (
+    (stat.S_ISLNK, "a symbolic link: it is never followed"),
+    (stat.S_ISFIFO, "a named pipe, not a regular file"),
+    (stat.S_ISSOCK, "a socket, not a regular file"),
+    (stat.S_ISCHR, "a device, not a regular file"),
+    (stat.S_ISBLK, "a device, not a regular file"),
+)
+
+
+def kind_refused(mode: int) -> str | None:
+    """Why something of this ``st_mode`` is left alone; None for a regular file."""
+    return next((reason for test, reason in _KINDS if test(mode)), None)
+
+
+def walk(
+    inbox: bytes,
+    policy: NamePolicy,
+    left_alone: Callable[[LeftAlone], None] = lambda _: None,
+) -> Iterator[Entry]:
+    """Every picture of the inbox, one at a time, in the order in which the folder lists them.
+
+    Holds one open folder a level, however many files there are. What is left alone is told to the
+    callback. A folder that vanishes meanwhile ends its part of the walk. Raises SystemFault where
+    the inbox itself cannot be listed.
+    """
+    try:
+        listing = os.scandir(inbox)
+    except OSError as exc:
+        raise inbox_fault(inbox, exc) from exc
+    stack: list[tuple[bytes, Iterator[os.DirEntry[bytes]]]] = [(b"", listing)]
+    with contextlib.ExitStack() as opened:
+        opened.callback(lambda: [each.close() for _, each in stack])  # type: ignore[attr-defined]  # scandir's iterator has close()
+        while stack:
+            prefix, entries = stack[-1]
+            try:
+                entry = next(entries, None)
+            except OSError as exc:
+                if not prefix:
+                    raise inbox_fault(inbox, exc) from exc
+                entry = None
+            if entry is None:
+                stack.pop()[1].close()  # type: ignore[attr-defined]  # scandir's iterator has close()
+                continue
+            source = prefix + entry.name
+            try:
+                status = entry.stat(follow_symlinks=False)
+            except FileNotFoundError:
+                continue
+            except OSError as exc:
+                _refuse(exc, left_alone, source)
+                continue
+            if stat.S_ISDIR(status.st_mode):
+                if policy.silent(entry.name) or not policy.recursive:
+                    continue
+                try:
+                    stack.append((source + b"/", os.scandir(entry.path)))
+                except FileNotFoundError:
+                    continue
+                except OSError as exc:
+                    _refuse(exc, left_alone, source)
+                continue
+            if policy.silent(entry.name):
+                continue
+            why = kind_refused(status.st_mode) or policy(entry.name)
+            if why is not None:
+                left_alone(LeftAlone(source, why))
+                continue
+            yield Entry(source, Fingerprint.of(status))
+
+
+def _refuse(exc: OSError, left_alone: Callable[[LeftAlone], None], source: bytes) -> None:
+    if exc.errno in SYSTEM_ERRNOS:
+        raise SystemFault("inbox_io", f"the inbox: {exc.strerror}", "Look at the disk.") from exc
+    left_alone(LeftAlone(source, f"cannot be opened: {exc.strerror}"))
+
+
+def inbox_fault(inbox: bytes, exc: OSError) -> SystemFault:
+    """The inbox itself cannot be used: a fault that clears when the folder is back."""
+    return SystemFault(
+        "inbox_missing" if exc.errno in (errno.ENOENT, errno.ENOTDIR) else "inbox_unreadable",
+        f"{os.fsdecode(inbox)}: the inbox cannot be listed: {exc.strerror}",
+        "Make it or mount it again, readable for this user; inspection goes on by itself then.",
+    )
+
+
+def count_unrecorded(
+    inbox: bytes,
+    policy: NamePolicy,
+    unrecorded: Callable[[Sequence[Entry]], int],
+    chunk: int = 500,
+) -> int:
+    """How many pictures of the inbox have no row yet; ``unrecorded`` counts them in a chunk."""
+    total = 0
+    held: list[Entry] = []
+    for entry in walk(inbox, policy):
+        held.append(entry)
+        if len(held) == chunk:
+            total += unrecorded(held)
+            held.clear()
+    return total + (unrecorded(held) if held else 0)
+
+
+# ------------------------------------------------------------------------------------- opening
+
+
+def open_folder(path: bytes) -> int:
+    """A descriptor of a folder, to open its files beneath. Raises OSError."""
+    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def open_beneath(folder_fd: int, relative: bytes, flags: int = os.O_RDONLY) -> int:
+    """Opens ``relative`` below a folder without following any symbolic link on the way.
+
+    O_NONBLOCK, so that a FIFO that took the file's name cannot hang the station. Raises OSError;
+    ELOOP or ENOTDIR where a link stands in the way.
+    """
+    *folders, name = relative.split(b"/")
+    at = folder_fd
+    try:
+        for folder in folders:
+            below = os.open(
+                folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=at
+            )
+            if at != folder_fd:
+                os.close(at)
+            at = below
+        return os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=at)
+    finally:
+        if at != folder_fd:
+            os.close(at)
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """The bytes of a picture as they were read once, and what they hash to."""
+
+    data: bytes
+    sha256: bytes
+    fingerprint: Fingerprint
+
+
+def read(folder_fd: int, source: bytes, expected: Fingerprint, max_bytes: int) -> Content:
+    """Reads a settled picture once; hash and classification use these very bytes.
+
+    Raises Unsettled if it is gone, is no regular file any more, or is not (or does not stay) as
+    ``expected``; Unreadable(OVERSIZE) above ``max_bytes``; SystemFault for the station's faults;
+    PermissionError where this user may not read it.
+    """
+    try:
+        descriptor = open_beneath(folder_fd, source)
+    except OSError as exc:
+        _translate_open(exc, source)
+    try:
+        before = os.fstat(descriptor)
+        if not stat.S_ISREG(before.st_mode) or Fingerprint.of(before) != expected:
+            raise Unsettled("it changed after it had settled")
+        if before.st_size > max_bytes:
+            raise Unreadable(
+                QuarantineReason.OVERSIZE,
+                f"{before.st_size:,} bytes, files.max_bytes allows {max_bytes:,}",
+            )
+        data = _read_all(descriptor, before.st_size)
+        if Fingerprint.of(os.fstat(descriptor)) != expected or len(data) != before.st_size:
+            raise Unsettled("it changed while it was read")
+    except OSError as exc:
+        raise SystemFault(
+            "read_failed", f"the inbox: reading failed: {exc.strerror}", "Look at the disk."
+        ) from exc
+    finally:
+        os.close(descriptor)
+    return Content(data, hashlib.sha256(data).digest(), expected)
+
+
+def _read_all(descriptor: int, size_bytes: int) -> bytes:
+    first = os.read(descriptor, size_bytes + 1)
+    if len(first) == size_bytes:
+        return first  # by far the usual case: one call, no copy
+    parts = [first]
+    while parts[-1]:
+        parts.append(os.read(descriptor, 1 << 20))
+    return b"".join(parts)
+
+
+def sha256_of(descriptor: int) -> bytes:
+    """The hash of an open file from its beginning. Raises OSError."""
+    digest = hashlib.sha256()
+    offset = 0
+    while chunk := os.pread(descriptor, 1 << 20, offset):
+        digest.update(chunk)
+        offset += len(chunk)
+    return digest.digest()
+
+
+def _translate_open(exc: OSError, source: bytes) -> NoReturn:
+    if exc.errno in SYSTEM_ERRNOS:
+        raise SystemFault(
+            "read_failed", f"the inbox: opening failed: {exc.strerror}", "Look at the disk."
+        ) from exc
+    if exc.errno in (errno.EACCES, errno.EPERM):
+        raise PermissionError(exc.errno, exc.strerror, source) from exc
+    raise Unsettled(f"it cannot be opened any more: {exc.strerror}") from exc
