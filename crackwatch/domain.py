@@ -11,7 +11,7 @@ import os
 import re
 import unicodedata
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime, time, timedelta, tzinfo
 
 # ---------------------------------------------------------------------------------------- enums
 
@@ -215,6 +215,15 @@ class Summary:
     def anomaly_rate(self) -> float | None:
         """Anomalies per inspected picture; None where nothing was inspected."""
         return self.anomaly / self.inspected if self.inspected else None
+
+
+def working_day(moment: datetime, zone: tzinfo, day_start: time) -> date:
+    """The day that ``moment`` belongs to where days begin at ``day_start`` of the station's clock.
+
+    A night shift's pictures at 02:00 belong to the day before when days begin at 06:00.
+    """
+    local = moment.astimezone(zone)
+    return local.date() if local.time() >= day_start else local.date() - timedelta(days=1)
 
 
 # ----------------------------------------------------------------------------- names are bytes

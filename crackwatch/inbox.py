@@ -38,7 +38,6 @@ SYSTEM_ERRNOS = frozenset(
         errno.EROFS,
         errno.ESTALE,
         errno.ENODEV,
-        errno.ENXIO,
         errno.ETIMEDOUT,
         errno.EHOSTDOWN,
         errno.ENOTCONN,
