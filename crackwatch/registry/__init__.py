@@ -1,0 +1,25 @@
+"""Models on disk: versions, cards, pointers, hashes; knows no library that trains or scores."""
+
+from crackwatch.registry.card import (
+    MODEL_FILE,
+    Card,
+    DataOrigin,
+    Drawn,
+    Export,
+    Golden,
+    Threshold,
+    new_id,
+)
+from crackwatch.registry.folder import Registry
+
+__all__ = [
+    "MODEL_FILE",
+    "Card",
+    "DataOrigin",
+    "Drawn",
+    "Export",
+    "Golden",
+    "Registry",
+    "Threshold",
+    "new_id",
+]

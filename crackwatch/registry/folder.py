@@ -1,0 +1,411 @@
+"""The models folder: one folder a model, two pointers, one lock; knows nothing of what is in them.
+
+::
+
+    models/
+    ├── champion                    the id in use, one line of text
+    ├── previous                    the id before it
+    ├── .lock                       held by whoever changes anything here
+    ├── .promotion                  only while the two pointers change
+    ├── .staging-<random>/          only while a model is made
+    └── <id>/                       card.json and the files whose sha256 it holds
+
+The pointers are text and not symbolic links: they survive a copy to any file system and through any
+archive, and nothing can be opened *through* one before its id has been checked.
+
+Nothing of a model is visible until its folder, whole and synced, is renamed into place; what an
+interrupted run left behind is removed by the next holder of the lock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import secrets
+import shutil
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from crackwatch.errors import LockedError, ModelError, ModelMissing, ModelTampered
+from crackwatch.registry.card import (
+    CARD_FILE,
+    MODEL_FILE,
+    Card,
+    checked_id,
+    is_id,
+    read_card,
+)
+
+_CHAMPION = "champion"
+_PREVIOUS = "previous"
+_LOCK = ".lock"
+_PROMOTION = ".promotion"
+_STAGING_PREFIX = ".staging-"
+_POINTER_PREFIX = ".pointer-"
+
+_MAX_POINTER_BYTES = 256
+
+
+class Registry:
+    """The models of one station.
+
+    Reading needs no lock: pointers and folders appear whole. Whatever changes something takes the
+    lock itself, and may be called inside ``with registry.lock()`` as well. Use an instance from one
+    thread.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._lock_file: int | None = None
+        self._lock_depth = 0
+
+    # ------------------------------------------------------------------------------- reading
+
+    def ids(self) -> list[str]:
+        """Every model, oldest first; a missing folder holds none."""
+        try:
+            with os.scandir(self.folder) as entries:
+                return sorted(
+                    entry.name
+                    for entry in entries
+                    if is_id(entry.name) and entry.is_dir(follow_symlinks=False)
+                )
+        except FileNotFoundError:
+            return []
+        except OSError as exc:
+            raise _cannot("read", self.folder, exc) from exc
+
+    def champion(self) -> str | None:
+        """The id in use; None before the first one. Raises ModelTampered if it is no id."""
+        return self._pointer(_CHAMPION)
+
+    def previous(self) -> str | None:
+        """The id that ``rollback`` would make champion. Raises ModelTampered if it is no id."""
+        interrupted = self._promotion()
+        if interrupted is not None and interrupted[1] == self.champion():
+            return interrupted[0]
+        return self._pointer(_PREVIOUS)
+
+    def folder_of(self, model_id: str) -> Path:
+        """Where a model's files are. Raises ModelMissing if there is no such model."""
+        folder = self.folder / checked_id(model_id)
+        if not folder.is_dir() or folder.is_symlink():
+            raise ModelMissing(
+                f"{self.folder}: no model {model_id}",
+                "'crackwatch models list' shows what there is.",
+            )
+        return folder
+
+    def card(self, model_id: str) -> Card:
+        """A model's card. Raises ModelMissing, ModelTampered or ModelError (see ``read_card``)."""
+        folder = self.folder_of(model_id)
+        card = read_card(folder)
+        if card.id != model_id:
+            raise ModelTampered(
+                f"{folder / CARD_FILE}: is the card of another model, {card.id}",
+                f"Restore {folder} from a copy, or use another model.",
+            )
+        return card
+
+    def verify(self, model_id: str) -> Card:
+        """The card, once every file was found to be what the card says; changes nothing.
+
+        Raises ModelMissing, or ModelTampered naming the first file that is missing, added or
+        changed.
+        """
+        card = self.card(model_id)
+        folder = self.folder_of(model_id)
+        present = _files(folder)
+        present.discard(CARD_FILE)
+        remedy = (
+            f"Restore {folder} from a copy, or go back with 'crackwatch models rollback'; "
+            "'crackwatch init' reinstalls a starter model whose folder was removed."
+        )
+        for name in sorted(card.files.keys() - present):
+            raise ModelTampered(f"{folder / name}: is missing, though the card lists it", remedy)
+        for name in sorted(present - card.files.keys()):
+            raise ModelTampered(f"{folder / name}: is not in the model's card", remedy)
+        if MODEL_FILE not in card.files:
+            raise ModelTampered(f"{folder / CARD_FILE}: lists no {MODEL_FILE}", remedy)
+        for name, expected in sorted(card.files.items()):
+            if sha256_of(folder / name) != expected:
+                raise ModelTampered(
+                    f"{folder / name}: is not the file that was published (its sha256 differs "
+                    "from the card's)",
+                    remedy,
+                )
+        return card
+
+    # ------------------------------------------------------------------------------ changing
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Holds the folder against every other process; waits for nobody.
+
+        Makes the folder if need be, and clears away what an interrupted run left behind. May be
+        nested. Raises LockedError naming the holder's pid.
+        """
+        if self._lock_depth == 0:
+            self._acquire()
+        self._lock_depth += 1
+        try:
+            yield
+        finally:
+            self._lock_depth -= 1
+            if self._lock_depth == 0 and self._lock_file is not None:
+                os.close(self._lock_file)  # gives the lock back
+                self._lock_file = None
+
+    @contextlib.contextmanager
+    def staging(self) -> Iterator[Path]:
+        """An empty folder on the models' file system, to make a model in; takes the lock.
+
+        Whatever is still there at the end is removed: only ``publish`` keeps it.
+        """
+        with self.lock():
+            folder = self.folder / f"{_STAGING_PREFIX}{secrets.token_hex(8)}"
+            try:
+                folder.mkdir()
+            except OSError as exc:
+                raise _cannot("make", folder, exc) from exc
+            try:
+                yield folder
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def publish(self, staged: Path, card: Card) -> str:
+        """Makes the files of a ``staging`` folder a model, all at once; never promotes it.
+
+        Hashes every file into the card, writes ``card.json``, syncs, and renames the folder into
+        place. Returns the id. Raises ModelError if the id is taken or the folder is incomplete; the
+        registry is then as it was.
+        """
+        if staged.parent != self.folder or not staged.name.startswith(_STAGING_PREFIX):
+            raise ValueError(f"{staged} was not made by staging()")
+        with self.lock():
+            names = _files(staged) - {CARD_FILE}
+            if MODEL_FILE not in names:
+                raise ModelError(f"{staged}: holds no {MODEL_FILE}", "Train the model again.")
+            target = self.folder / card.id
+            if os.path.lexists(target):
+                raise ModelError(
+                    f"{target}: there is a model of that id already", "Publish under another id."
+                )
+            files = {name: sha256_of(staged / name) for name in sorted(names)}
+            published = card.model_copy(update={"files": files})
+            try:
+                (staged / CARD_FILE).write_text(published.to_json(), encoding="utf-8")
+                _sync_tree(staged)
+                # Nobody else can make the target meanwhile: the lock is ours. Were it a folder
+                # with anything in it, rename would refuse all the same.
+                staged.rename(target)
+                _sync(self.folder)
+            except OSError as exc:
+                raise _cannot("publish", target, exc) from exc
+        return card.id
+
+    def promote(self, model_id: str) -> None:
+        """Makes a model the champion, and the champion the previous one; again, changes nothing.
+
+        Its files are verified first. Raises ModelMissing, ModelTampered or LockedError.
+        """
+        with self.lock():
+            self.verify(model_id)
+            if model_id != self.champion():
+                self._swing(model_id)
+
+    def rollback(self) -> str:
+        """Swaps champion and previous; twice, changes nothing. Returns the new champion's id.
+
+        Raises ModelMissing where there is nothing to go back to, ModelTampered if it was changed.
+        """
+        with self.lock():
+            previous = self.previous()
+            if previous is None:
+                raise ModelMissing(
+                    f"{self.folder}: there is no previous model to go back to",
+                    "Choose one with 'crackwatch models promote ID'; 'crackwatch models list' "
+                    "shows the ids.",
+                )
+            self.verify(previous)
+            self._swing(previous)
+            return previous
+
+    # ------------------------------------------------------------------------------ pointers
+
+    def _swing(self, new: str) -> None:
+        """Changes both pointers; the moment ``champion`` is replaced is the moment of decision.
+
+        ``.promotion`` says beforehand what ``previous`` will be, so that an interruption between
+        the two loses neither of them.
+        """
+        old = self.champion()
+        if old is not None:
+            self._write_pointer(_PROMOTION, f"{old} {new}")
+        self._write_pointer(_CHAMPION, new)
+        self._finish_promotion()
+
+    def _finish_promotion(self) -> None:
+        interrupted = self._promotion()
+        if interrupted is None:
+            return
+        old, new = interrupted
+        if self.champion() == new:
+            self._write_pointer(_PREVIOUS, old)
+        file = self.folder / _PROMOTION
+        try:
+            file.unlink()
+            _sync(self.folder)
+        except OSError as exc:
+            raise _cannot("remove", file, exc) from exc
+
+    def _promotion(self) -> tuple[str, str] | None:
+        text = self._read_small(self.folder / _PROMOTION)
+        if text is None:
+            return None
+        old, _, new = text.partition(" ")
+        return (old, new) if is_id(old) and is_id(new) else None
+
+    def _pointer(self, name: str) -> str | None:
+        file = self.folder / name
+        text = self._read_small(file)
+        if text is None:
+            return None
+        if not is_id(text):
+            raise ModelTampered(
+                f"{file}: does not hold the id of a model",
+                "Write one with 'crackwatch models promote ID'; 'crackwatch models list' shows "
+                "the ids.",
+            )
+        return text
+
+    def _read_small(self, file: Path) -> str | None:
+        try:
+            with file.open("rb") as stream:
+                return stream.read(_MAX_POINTER_BYTES).decode("ascii", "replace").strip()
+        except FileNotFoundError:
+            return None
+        except OSError as exc:
+            raise _cannot("read", file, exc) from exc
+
+    def _write_pointer(self, name: str, text: str) -> None:
+        target = self.folder / name
+        fresh = self.folder / f"{_POINTER_PREFIX}{secrets.token_hex(8)}"
+        try:
+            with fresh.open("x", encoding="ascii") as stream:
+                stream.write(f"{text}\n")
+                stream.flush()
+                os.fsync(stream.fileno())
+            fresh.replace(target)
+            _sync(self.folder)
+        except OSError as exc:
+            fresh.unlink(missing_ok=True)
+            raise _cannot("write", target, exc) from exc
+
+    # ---------------------------------------------------------------------------------- lock
+
+    def _acquire(self) -> None:
+        file = self.folder / _LOCK
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+        except OSError as exc:
+            raise _cannot("lock", file, exc) from exc
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as exc:
+            holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
+            os.close(descriptor)
+            raise LockedError(
+                f"{self.folder}: is held by another crackwatch, "
+                + (f"process {holder}" if holder.isdigit() else "just starting"),
+                "Wait until it is done (a training can take long), or end that process.",
+            ) from exc
+        except OSError as exc:
+            os.close(descriptor)
+            raise _cannot("lock", file, exc) from exc
+        self._lock_file = descriptor
+        try:
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode("ascii"), 0)
+            self._clear_leftovers()
+        except BaseException as exc:
+            os.close(descriptor)
+            self._lock_file = None
+            if isinstance(exc, OSError):
+                raise _cannot("lock", file, exc) from exc
+            raise
+
+    def _clear_leftovers(self) -> None:
+        for entry in list(self.folder.iterdir()):
+            if entry.name.startswith(_STAGING_PREFIX):
+                shutil.rmtree(entry)
+            elif entry.name.startswith(_POINTER_PREFIX):
+                entry.unlink()
+        self._finish_promotion()
+
+
+# ---------------------------------------------------------------------------------------- files
+
+
+def sha256_of(file: Path) -> str:
+    """Of a file's content, hex. Raises ModelTampered if it is missing, ModelError if unreadable."""
+    try:
+        with file.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except FileNotFoundError as exc:
+        raise ModelTampered(
+            f"{file}: is missing", "Restore the model's folder from a copy."
+        ) from exc
+    except OSError as exc:
+        raise _cannot("read", file, exc) from exc
+
+
+def _files(folder: Path) -> set[str]:
+    """Every file below ``folder``, relative to it; raises ModelTampered for anything else."""
+    found: set[str] = set()
+    try:
+        for parent, folders, names in os.walk(folder, onerror=_raise):
+            for name in folders + names:
+                path = Path(parent, name)
+                mode = path.lstat().st_mode
+                if stat.S_ISREG(mode):
+                    found.add(path.relative_to(folder).as_posix())
+                elif not stat.S_ISDIR(mode):
+                    raise ModelTampered(
+                        f"{path}: is neither a file nor a folder",
+                        "Remove it; a model's folder holds plain files only.",
+                    )
+    except OSError as exc:
+        raise _cannot("read", folder, exc) from exc
+    return found
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sync_tree(folder: Path) -> None:
+    """Files before the folders that name them."""
+    for parent, _, names in os.walk(folder, topdown=False, onerror=_raise):
+        for name in names:
+            _sync(Path(parent, name))
+        _sync(Path(parent))
+
+
+def _cannot(verb: str, path: Path, error: OSError) -> ModelError:
+    return ModelError(
+        f"{path}: cannot {verb}: {error.strerror}",
+        "Check the permissions of the models folder and the space on its disk.",
+    )
