@@ -1,0 +1,347 @@
+"""The thread that brings hints and scans through the gate and offers what has settled.
+
+The inbox is the truth and events are hints: whatever is in the folder and has no row is work to do.
+The folder is also the queue: at most ``capacity`` files are held here, the others wait where they
+are until a scan comes to them.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from crackwatch import inbox as inbox_module
+from crackwatch.arrivals.gate import Candidate, Gate
+from crackwatch.arrivals.known import Known
+from crackwatch.domain import Arrival, Fingerprint
+from crackwatch.errors import SystemFault
+from crackwatch.inbox import Entry, LeftAlone, NamePolicy
+
+_SLICE = 256  # entries of a scan between two looks at hints and candidates
+_CREATED_GRACE_S = 0.1  # a file that was only just created is given this long before a look
+_IDLE_WAIT_S = 1.0
+_LEFT_ALONE_MAX = 200  # what status lists; a folder full of links must not fill the memory
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What waits in the inbox, as of the last look at all of it."""
+
+    pending: int
+    oldest_ns: int | None  # the earliest ctime among them, nanoseconds since 1970
+    as_of: datetime
+
+
+class Intake:
+    """Offers settled arrivals. ``offer`` takes one or says no; then it is offered again later."""
+
+    def __init__(
+        self,
+        inbox: bytes,
+        policy: NamePolicy,
+        gate: Gate,
+        known: Known,
+        offer: Callable[[Arrival, float], bool],
+        *,
+        capacity: int,
+        rescan_s: float,
+        on_fault: Callable[[SystemFault | None], None] = lambda _: None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._inbox = inbox
+        self._policy = policy
+        self._gate = gate
+        self._known = known
+        self._offer = offer
+        self._capacity = capacity
+        self._rescan_s = rescan_s
+        self._on_fault = on_fault
+        self._monotonic = monotonic
+        self._changed = threading.Condition()
+        # everything below is guarded by the condition's lock
+        self._hints: dict[bytes, bool] = {}
+        self._candidates: dict[bytes, Candidate] = {}
+        self._in_flight: dict[bytes, Fingerprint] = {}
+        self._left_alone: dict[bytes, str] = {}
+        self._stopping = False
+        self._rescan_wanted = True
+        self._hint_lost = False
+        # used by the intake's thread alone
+        self._scan: Iterator[Entry] | None = None
+        self._scan_left_alone: dict[bytes, str] = {}
+        self._next_scan_s = 0.0
+        self._scans_done = 0
+        self._last_progress_s = monotonic()
+
+    # --------------------------------------------------------------- called from other threads
+
+    def hint(self, source: bytes, finished: bool) -> None:
+        """An event named a file; ``finished``: it was closed or moved in."""
+        if not self._policy.accepts(source):
+            return
+        with self._changed:
+            if source in self._hints or len(self._hints) < self._capacity:
+                self._hints[source] = finished or self._hints.get(source, False)
+                self._changed.notify()
+            else:
+                self._hint_lost = True  # the next scan will find it
+
+    def rescan(self) -> None:
+        """Asks for a look at the whole inbox as soon as possible."""
+        with self._changed:
+            self._rescan_wanted = True
+            self._changed.notify()
+
+    def kept(self, arrival: Arrival) -> None:
+        """The arrival has its row and stays in the inbox."""
+        with self._changed:
+            self._known.add(arrival.source, arrival.fingerprint)
+            self._release(arrival.source)
+
+    def finished(self, source: bytes) -> None:
+        """The file has left the inbox, or its name is free for other content."""
+        with self._changed:
+            self._release(source)
+
+    def unsettled(self, arrival: Arrival, *, incomplete: bool) -> None:
+        """The arrival turned out to be changing, or to lack its end: back to the gate with it."""
+        with self._changed:
+            self._release(arrival.source)
+            self._candidates[arrival.source] = Candidate(
+                arrival.source,
+                arrival.fingerprint,
+                unchanged_since_s=self._monotonic(),
+                incomplete=incomplete,
+                next_look_s=self._monotonic() + _CREATED_GRACE_S,
+            )
+
+    def left_alone(self) -> list[LeftAlone]:
+        """What is in the inbox and will not be touched, as of the last scan."""
+        with self._changed:
+            return [LeftAlone(source, why) for source, why in sorted(self._left_alone.items())]
+
+    def stop(self) -> None:
+        with self._changed:
+            self._stopping = True
+            self._changed.notify()
+
+    def held(self) -> int:
+        """How many files are in the gate, queued or being inspected."""
+        with self._changed:
+            return len(self._candidates) + len(self._in_flight) + len(self._hints)
+
+    def count_backlog(self) -> Backlog:
+        """Counts what has no row yet by a walk of its own. Raises SystemFault."""
+        pending, oldest_ns = 0, None
+        for entry in inbox_module.walk(self._inbox, self._policy):
+            with self._changed:
+                known = self._known.holds(entry.source, entry.fingerprint)
+            if not known:
+                pending += 1
+                ctime_ns = entry.fingerprint.ctime_ns
+                oldest_ns = ctime_ns if oldest_ns is None else min(oldest_ns, ctime_ns)
+        return Backlog(pending, oldest_ns, datetime.now(UTC))
+
+    # --------------------------------------------------------------------- the intake's thread
+
+    def run(self) -> None:
+        """Works until ``stop``."""
+        while not self._stopping:
+            self._turn(wait=True)
+
+    def run_once(self, patience_s: float) -> None:
+        """Works until nothing is left to do, or nothing has moved for ``patience_s``.
+
+        Files that somebody is still writing then stay in the inbox.
+        """
+        self._last_progress_s = self._monotonic()
+        scans_before = self._scans_done
+        while not self._stopping:
+            self._turn(wait=True)
+            with self._changed:
+                quiet = not (self._hints or self._in_flight or self._scan)
+                waiting = bool(self._candidates)
+            if not quiet:
+                continue
+            if not waiting:
+                # a scan that began after the last file was settled has found nothing more
+                if self._scans_done >= scans_before + 2:
+                    return
+                self.rescan()
+            elif self._monotonic() - self._last_progress_s > patience_s:
+                return
+
+    def _turn(self, *, wait: bool) -> None:
+        self._take_hints()
+        worked = self._look_at_due()
+        worked |= self._advance_scan()
+        if wait and not worked:
+            with self._changed:
+                if not self._stopping and not self._hints:
+                    self._changed.wait(self._wait_s())
+
+    def _wait_s(self) -> float:
+        due = [candidate.next_look_s for candidate in self._candidates.values()]
+        if self._scan is not None or self._rescan_wanted:
+            if len(self._in_flight) + len(self._candidates) < self._capacity:
+                return 0.0
+            due.append(self._monotonic() + 0.02)
+        else:
+            due.append(self._next_scan_s)
+        return max(0.0, min(_IDLE_WAIT_S, min(due) - self._monotonic()))
+
+    def _take_hints(self) -> None:
+        now = self._monotonic()
+        with self._changed:
+            if self._hint_lost:
+                self._hint_lost = False
+                self._rescan_wanted = True
+            room = self._capacity - len(self._candidates) - len(self._in_flight)
+            for source in list(self._hints)[: max(room, 0)]:
+                finished = self._hints.pop(source)
+                if source in self._in_flight:
+                    continue  # judged by what it was; a change is seen when it is read
+                candidate = self._candidates.setdefault(source, Candidate(source))
+                candidate.announced |= finished
+                candidate.looks = 0
+                candidate.next_look_s = now if finished else now + _CREATED_GRACE_S
+
+    def _look_at_due(self) -> bool:
+        now = self._monotonic()
+        with self._changed:
+            due = [each for each in self._candidates.values() if each.next_look_s <= now]
+        if not due:
+            return False
+        due.sort(key=lambda candidate: candidate.next_look_s)
+        try:
+            folder = inbox_module.open_folder(self._inbox)
+        except OSError as exc:
+            self._fault(inbox_module.inbox_fault(self._inbox, exc))
+            return False
+        moved = False
+        try:
+            for candidate in due:
+                if self._stopping:
+                    break
+                moved |= self._look(folder, candidate)
+        finally:
+            os.close(folder)
+        return moved
+
+    def _look(self, folder: int, candidate: Candidate) -> bool:
+        """One look at one file; true if it left the gate."""
+        source = candidate.source
+        try:
+            descriptor = inbox_module.open_beneath(folder, source)
+        except OSError as exc:
+            if exc.errno in inbox_module.SYSTEM_ERRNOS:
+                candidate.next_look_s = self._monotonic() + _IDLE_WAIT_S
+                return False
+            self._drop(source)
+            if isinstance(exc, PermissionError):
+                self._leave_alone(LeftAlone(source, f"cannot be opened: {exc.strerror}"))
+            return True
+        try:
+            status = os.fstat(descriptor)
+            found = Fingerprint.of(status)
+            if not stat.S_ISREG(status.st_mode) or self._holds(source, found):
+                self._drop(source)
+                return True
+            settled = self._gate.look(candidate, descriptor, found)
+        finally:
+            os.close(descriptor)
+        if settled is None:
+            return False
+        arrival = Arrival(source, found, datetime.now(UTC), settled.by, settled.waited)
+        with self._changed:
+            self._candidates.pop(source, None)
+            self._in_flight[source] = found
+        while not self._offer(arrival, _IDLE_WAIT_S):
+            if self._stopping:
+                self.finished(source)
+                return True
+        self._last_progress_s = self._monotonic()
+        return True
+
+    def _advance_scan(self) -> bool:
+        now = self._monotonic()
+        if self._scan is None:
+            if not self._rescan_wanted and now < self._next_scan_s:
+                return False
+            self._rescan_wanted = False
+            self._scan_left_alone = {}
+            self._scan = inbox_module.walk(self._inbox, self._policy, self._leave_alone_scanned)
+        seen = 0
+        try:
+            while seen < _SLICE:
+                with self._changed:
+                    if len(self._candidates) + len(self._in_flight) >= self._capacity:
+                        self._forget_busy()
+                        if len(self._candidates) + len(self._in_flight) >= self._capacity:
+                            return seen > 0
+                entry = next(self._scan, None)
+                if entry is None:
+                    self._end_scan()
+                    return True
+                seen += 1
+                self._consider(entry, now)
+        except SystemFault as fault:
+            self._scan = None
+            self._next_scan_s = now + min(self._rescan_s, 5.0)
+            self._fault(fault)
+            return False
+        return True
+
+    def _consider(self, entry: Entry, now: float) -> None:
+        with self._changed:
+            source = entry.source
+            if source in self._in_flight or source in self._candidates:
+                return
+            if self._known.holds(source, entry.fingerprint):
+                return
+            self._candidates[source] = Candidate(source, next_look_s=now)
+
+    def _end_scan(self) -> None:
+        self._scan = None
+        self._scans_done += 1
+        self._next_scan_s = self._monotonic() + self._rescan_s
+        with self._changed:
+            self._left_alone = self._scan_left_alone
+        self._on_fault(None)
+
+    def _forget_busy(self) -> None:
+        """Makes room: files that are being written come back by an event or a scan."""
+        busy = [source for source, candidate in self._candidates.items() if candidate.busy]
+        for source in busy[: max(1, len(busy) // 2)]:
+            del self._candidates[source]
+
+    def _holds(self, source: bytes, found: Fingerprint) -> bool:
+        with self._changed:
+            return self._known.holds(source, found)
+
+    def _drop(self, source: bytes) -> None:
+        with self._changed:
+            self._candidates.pop(source, None)
+
+    def _release(self, source: bytes) -> None:
+        self._in_flight.pop(source, None)
+        self._last_progress_s = self._monotonic()
+        self._changed.notify()
+
+    def _leave_alone_scanned(self, what: LeftAlone) -> None:
+        if len(self._scan_left_alone) < _LEFT_ALONE_MAX:
+            self._scan_left_alone[what.source] = what.reason
+
+    def _leave_alone(self, what: LeftAlone) -> None:
+        self._leave_alone_scanned(what)
+        with self._changed:
+            if len(self._left_alone) < _LEFT_ALONE_MAX:
+                self._left_alone[what.source] = what.reason
+
+    def _fault(self, fault: SystemFault) -> None:
+        self._on_fault(fault)

@@ -1,0 +1,108 @@
+"""Closes a batch by its size, by the age of its oldest picture, or because the rest is wanted now.
+
+Bounded by count and by bytes: when it is full it says no, and the files wait in the folder. Knows
+arrivals and a clock that is handed in; no files, no model.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+from crackwatch.domain import Arrival, Batch
+
+
+class BatchQueue:
+    """Arrivals in, batches out, in the order in which they settled; for any number of threads.
+
+    ``max_wait_s`` is how long the oldest arrival waits for company; ``max_bytes`` bounds what
+    ``cost_bytes`` says of the arrivals held. One arrival is always accepted, however big.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_size: int,
+        max_wait_s: float,
+        capacity: int,
+        max_bytes: int,
+        cost_bytes: Callable[[Arrival], int] = lambda arrival: arrival.fingerprint.size_bytes,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._max_size = max_size
+        self._max_wait_s = max_wait_s
+        self._capacity = max(capacity, 1)
+        self._max_bytes = max_bytes
+        self._cost_bytes = cost_bytes
+        self._monotonic = monotonic
+        self._changed = threading.Condition()
+        self._waiting: deque[tuple[Arrival, float, int]] = deque()  # arrival, since, cost
+        self._bytes = 0
+        self._draining = False
+
+    def __len__(self) -> int:
+        with self._changed:
+            return len(self._waiting)
+
+    def put(self, arrival: Arrival, timeout_s: float = 0.0) -> bool:
+        """Takes the arrival, or says no after ``timeout_s`` without room for it."""
+        cost = self._cost_bytes(arrival)
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._has_room(cost), timeout_s):
+                return False
+            self._waiting.append((arrival, self._monotonic(), cost))
+            self._bytes += cost
+            self._changed.notify_all()
+            return True
+
+    def take(self, timeout_s: float) -> Batch | None:
+        """The next batch; None if none closed within ``timeout_s``.
+
+        While draining, whatever is there closes at once, and an empty queue gives None at once.
+        """
+        deadline = self._monotonic() + timeout_s
+        with self._changed:
+            while True:
+                why = self._closed_by()
+                if why is not None:
+                    return self._close(why)
+                now = self._monotonic()
+                if self._draining or now >= deadline:
+                    return None
+                until = deadline
+                if self._waiting:
+                    until = min(until, self._waiting[0][1] + self._max_wait_s)
+                self._changed.wait(max(until - now, 0.0))
+
+    def drain(self) -> None:
+        """From now on nothing waits for company: for a stop, or the end of ``--once``."""
+        with self._changed:
+            self._draining = True
+            self._changed.notify_all()
+
+    def _has_room(self, cost: int) -> bool:
+        if not self._waiting:
+            return True
+        return len(self._waiting) < self._capacity and self._bytes + cost <= self._max_bytes
+
+    def _closed_by(self) -> str | None:
+        if not self._waiting:
+            return None
+        if len(self._waiting) >= self._max_size:
+            return "size"
+        if self._draining:
+            return "drain"
+        if self._monotonic() - self._waiting[0][1] >= self._max_wait_s:
+            return "age"
+        # nothing more will come while there is no room: waiting for company would be for ever
+        if self._bytes >= self._max_bytes or len(self._waiting) >= self._capacity:
+            return "size"
+        return None
+
+    def _close(self, why: str) -> Batch:
+        taken = [self._waiting.popleft() for _ in range(min(self._max_size, len(self._waiting)))]
+        self._bytes -= sum(cost for _, _, cost in taken)
+        self._changed.notify_all()
+        return Batch(tuple(arrival for arrival, _, _ in taken), why)
