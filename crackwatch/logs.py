@@ -1,0 +1,63 @@
+"""structlog, configured once: a console for people, JSON lines for the journal; nothing else.
+
+Logs go to standard error; standard output belongs to what a command was asked for.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+import structlog
+
+from crackwatch.domain import path_text
+
+
+def configure(level: str, format: str) -> None:
+    """Sets up logging for this process. ``format``: auto, console or json.
+
+    auto gives the console to a terminal and JSON to everything else.
+    """
+    console = format == "console" or (format == "auto" and sys.stderr.isatty())
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=not console),
+        _names_as_text,
+    ]
+    if console:
+        renderer: list[structlog.typing.Processor] = [
+            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        ]
+    else:
+        renderer = [
+            structlog.processors.dict_tracebacks,
+            structlog.processors.JSONRenderer(ensure_ascii=False),
+        ]
+    structlog.configure(
+        processors=[*shared, *renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(
+            logging.getLevelNamesMapping()[level.upper()]
+        ),
+        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    # libraries speak through the standard library: only what warns, in the same stream
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(name)s: %(message)s")
+
+
+def get(**context: Any) -> structlog.typing.FilteringBoundLogger:
+    """A logger with ``context`` in each of its events."""
+    logger: structlog.typing.FilteringBoundLogger = structlog.get_logger(**context)
+    return logger
+
+
+def _names_as_text(
+    _logger: Any, _method: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """File names are bytes and may hold anything: they are logged as ``path_text`` shows them."""
+    for key, value in event.items():
+        if isinstance(value, bytes):
+            event[key] = path_text(value)
+    return event

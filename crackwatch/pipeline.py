@@ -1,0 +1,343 @@
+"""One batch, from arrivals to committed rows, and the moves that the rows then demand.
+
+Sees its adapters as Protocols and gets them by constructor. The order is the promise: the commit
+comes before the move, so that a picture is recorded once however often the station dies.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crackwatch.domain import (
+    Arrival,
+    Batch,
+    Fingerprint,
+    Outcome,
+    Place,
+    Prediction,
+    QuarantineReason,
+    Verdict,
+)
+from crackwatch.errors import ModelDisagrees, Unreadable, Unsettled
+from crackwatch.filing.mover import Demand, Filed, Result
+from crackwatch.inbox import Content
+from crackwatch.runtime import SIDE, Classifier
+from crackwatch.store.books import BatchFacts, Closing, Destinations, Draft, Filing, Recorded
+from crackwatch.verdict import judge, place_of
+
+_MAY_STILL_GROW = frozenset({QuarantineReason.EMPTY, QuarantineReason.TRUNCATED})
+
+
+class Reader(Protocol):
+    """Reads one settled picture: see ``inbox.read`` for what it raises."""
+
+    def __call__(self, source: bytes, expected: Fingerprint) -> Content: ...
+
+
+class Decoder(Protocol):
+    """Bytes to (227, 227, 3) uint8 BGR, or Unreadable."""
+
+    def __call__(self, data: bytes) -> NDArray[np.uint8]: ...
+
+
+class BooksLike(Protocol):
+    def record(
+        self,
+        facts: BatchFacts,
+        drafts: Sequence[Draft],
+        destinations: Destinations,
+        closings: Sequence[Closing] = (),
+    ) -> Recorded: ...
+    def close(self, closings: Sequence[Closing]) -> None: ...
+    def reassign(
+        self, id: int, place: Place, source: bytes, destinations: Destinations
+    ) -> bytes: ...
+    def unfiled(self) -> list[Filing]: ...
+
+
+class MoverLike(Protocol):
+    def file(self, demand: Demand) -> Filed: ...
+    def sync(self) -> None: ...
+    def sync_inbox(self) -> None: ...
+
+
+class Journal(Protocol):
+    """Names what is being decoded, in case the decoder takes the process with it."""
+
+    def begin(self, sources: Sequence[bytes]) -> None: ...
+    def end(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Judging:
+    """The model in force, and by which threshold its scores become verdicts."""
+
+    classifier: Classifier
+    model_pk: int
+    threshold: float
+    runtime: str
+    precision: str
+
+
+@dataclass(frozen=True, slots=True)
+class Inspected:
+    """What became of a batch's arrivals."""
+
+    recorded: Recorded
+    unsettled: tuple[tuple[Arrival, bool], ...]  # (arrival, its end is missing)
+    refused: tuple[tuple[Arrival, str], ...]  # this user may not read it
+    read_s: float
+    classify_s: float
+    record_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class FilingReport:
+    """What filing did since it was last asked: names that are free again, moves that must wait."""
+
+    released: tuple[bytes, ...]
+    replaced: int
+    vanished: tuple[bytes, ...]
+    refused: tuple[tuple[bytes, str], ...]
+
+
+@dataclass(slots=True)
+class _Read:
+    """Where each arrival of a batch stands after reading and decoding."""
+
+    readable: list[tuple[Arrival, bytes]] = field(default_factory=list)  # (arrival, sha256)
+    pictures: list[NDArray[np.uint8]] = field(default_factory=list)
+    spoiled: list[Draft] = field(default_factory=list)
+    unsettled: list[tuple[Arrival, bool]] = field(default_factory=list)
+    refused: list[tuple[Arrival, str]] = field(default_factory=list)
+
+
+class Pipeline:
+    """Inspects batches one after another; one thread calls it.
+
+    ``condemned`` are pictures that killed a decoder: quarantined without being decoded again.
+    """
+
+    def __init__(
+        self,
+        *,
+        read: Reader,
+        decode: Decoder,
+        books: BooksLike,
+        mover: MoverLike,
+        destinations: Destinations,
+        journal: Journal,
+        workers: Executor,
+        workers_count: int,
+        normal: str,
+        condemned: dict[bytes, QuarantineReason] | None = None,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._read_one = read
+        self._decode = decode
+        self._books = books
+        self._mover = mover
+        self._destinations = destinations
+        self._journal = journal
+        self._workers = workers
+        self._workers_count = workers_count
+        self._normal = normal
+        self._condemned = dict(condemned or {})
+        self._clock = clock
+        self._owed: deque[Filing] = deque()  # recorded, not yet moved
+        self._refused: list[Filing] = []  # tried, and to be tried again later
+        self._unsynced: list[Closing] = []  # moved, the folders not yet synced
+        self._closings: list[Closing] = []  # durable, the rows not yet closed
+
+    # ------------------------------------------------------------------------------- a batch
+
+    def inspect(self, batch: Batch, judging: Judging) -> Inspected:
+        """Reads, classifies, judges and records a batch. Nothing is moved yet: see ``file``.
+
+        Raises SystemFault, and may then be called again with the same batch: until the commit
+        nothing has happened, and after it the files are known.
+        """
+        started = self._clock()
+        read = self._read(batch.arrivals)
+        read_done = self._clock()
+        drafts = [*self._judged(read, judging), *read.spoiled]
+        classified = self._clock()
+        facts = BatchFacts(
+            model_pk=judging.model_pk,
+            runtime=judging.runtime,
+            precision=judging.precision,
+            closed_by=batch.closed_by,
+            read_us=round((read_done - started) * 1e6),
+            classify_us=round((classified - read_done) * 1e6),
+        )
+        if drafts:
+            # a row vouches for bytes: they must not be lost in a power cut that the row survives
+            self._mover.sync_inbox()
+            recorded = self._books.record(facts, drafts, self._destinations, self._closings)
+            self._closings.clear()
+        else:
+            recorded = Recorded(0, (), (), (), 0, 0, 0, 0)
+        self._owed.extend(recorded.filings)
+        for arrival in batch.arrivals:
+            self._condemned.pop(arrival.source, None)
+        return Inspected(
+            recorded,
+            tuple(read.unsettled),
+            tuple(read.refused),
+            read_done - started,
+            classified - read_done,
+            self._clock() - classified,
+        )
+
+    def _read(self, arrivals: Sequence[Arrival]) -> _Read:
+        """Reads and decodes on several threads, a chunk of the batch each."""
+        self._journal.begin([arrival.source for arrival in arrivals])
+        size = -(-len(arrivals) // self._workers_count)
+        chunks = [arrivals[start : start + size] for start in range(0, len(arrivals), size)]
+        whole = _Read()
+        # in order: the rows of a batch stand in the order in which its pictures settled
+        for part in self._workers.map(self._read_chunk, chunks):
+            whole.readable += part.readable
+            whole.pictures += part.pictures
+            whole.spoiled += part.spoiled
+            whole.unsettled += part.unsettled
+            whole.refused += part.refused
+        self._journal.end()
+        return whole
+
+    def _read_chunk(self, arrivals: Iterable[Arrival]) -> _Read:
+        done = _Read()
+        for arrival in arrivals:
+            sha256: bytes | None = None
+            try:
+                content = self._read_one(arrival.source, arrival.fingerprint)
+                sha256 = content.sha256
+                condemned = self._condemned.get(arrival.source)
+                if condemned is not None:
+                    raise Unreadable(condemned, "twice it ended or hung the decoder's own process")
+                picture = self._decode(content.data)
+            except Unsettled:
+                done.unsettled.append((arrival, False))
+            except PermissionError as exc:
+                done.refused.append((arrival, f"cannot be opened: {exc.strerror}"))
+            except Unreadable as exc:
+                if exc.reason in _MAY_STILL_GROW and not arrival.waited:
+                    done.unsettled.append((arrival, True))
+                else:
+                    done.spoiled.append(_spoiled(arrival, sha256, exc))
+            else:
+                done.readable.append((arrival, sha256))
+                done.pictures.append(picture)
+        return done
+
+    def _judged(self, read: _Read, judging: Judging) -> list[Draft]:
+        if not read.pictures:
+            return []
+        pictures = np.stack(read.pictures)  # (N, 227, 227, 3) uint8
+        read.pictures.clear()
+        assert pictures.shape[1:] == (SIDE, SIDE, 3)
+        scores = judging.classifier.scores(pictures)  # (N,) float32
+        drafts: list[Draft] = []
+        for (arrival, sha256), score in zip(read.readable, scores, strict=True):
+            prediction = Prediction(float(score))
+            try:
+                verdict = judge(prediction, judging.threshold)
+            except ValueError as exc:
+                raise ModelDisagrees(
+                    f"model {judging.classifier.model_id}: {exc}",
+                    "Go back to the one before: crackwatch models rollback.",
+                ) from exc
+            drafts.append(
+                Draft(
+                    arrival,
+                    sha256,
+                    Outcome.ANOMALY if verdict is Verdict.ANOMALY else Outcome.NORMAL,
+                    place_of(verdict, self._normal),
+                    prediction.score,
+                    judging.threshold,
+                )
+            )
+        return drafts
+
+    # ------------------------------------------------------------------------------- the moves
+
+    def recover(self) -> int:
+        """Takes up every move that an earlier process recorded and did not finish; how many."""
+        self._owed.extend(self._books.unfiled())
+        return len(self._owed)
+
+    def retry_refused(self) -> None:
+        """Puts the moves that were refused back in line."""
+        self._owed.extend(self._refused)
+        self._refused.clear()
+
+    def file(self) -> FilingReport:
+        """Carries out every move that is owed, then syncs the folders once.
+
+        Raises SystemFault; what was done by then is remembered, the rest is done at the next call.
+        """
+        released: list[bytes] = []
+        vanished: list[bytes] = []
+        refused: list[tuple[bytes, str]] = []
+        replaced = 0
+        while self._owed:
+            filing = self._owed[0]
+            filed = self._file_one(filing)
+            self._owed.popleft()
+            if filed.result is Result.REFUSED:
+                self._refused.append(filing)
+                refused.append((filing.source, filed.detail))
+                continue
+            if filed.result is Result.GONE:
+                vanished.append(filing.source)
+            if filed.result is Result.REPLACED:
+                replaced += 1
+            self._unsynced.append(Closing(filing.id, superseded=filed.result is Result.REPLACED))
+            released.append(filing.source)
+        if self._unsynced:
+            self._mover.sync()
+            self._closings += self._unsynced
+            self._unsynced.clear()
+        return FilingReport(tuple(released), replaced, tuple(vanished), tuple(refused))
+
+    def _file_one(self, filing: Filing) -> Filed:
+        demand = filing
+        while True:
+            filed = self._mover.file(demand)
+            if filed.result is not Result.TAKEN:
+                return filed
+            # the new name is committed before it is tried: no file stands under a name that no
+            # row holds
+            chosen = self._books.reassign(
+                filing.id, filing.place, filing.source, self._destinations
+            )
+            demand = replace(filing, destination=chosen)
+
+    @property
+    def owes(self) -> bool:
+        """Whether moves are waiting to be done, or done ones to be closed."""
+        return bool(self._owed or self._unsynced or self._closings)
+
+    def close(self) -> None:
+        """Marks what has been moved durably as filed. Raises SystemFault."""
+        self._books.close(self._closings)
+        self._closings.clear()
+
+
+def _spoiled(arrival: Arrival, sha256: bytes | None, exc: Unreadable) -> Draft:
+    return Draft(
+        arrival,
+        sha256,
+        Outcome.QUARANTINED,
+        Place.QUARANTINED,
+        reason=exc.reason,
+        detail=exc.detail,
+    )
