@@ -11,7 +11,7 @@ import os
 import re
 import unicodedata
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta, tzinfo
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
 
 # ---------------------------------------------------------------------------------------- enums
 
@@ -224,6 +224,11 @@ def working_day(moment: datetime, zone: tzinfo, day_start: time) -> date:
     """
     local = moment.astimezone(zone)
     return local.date() if local.time() >= day_start else local.date() - timedelta(days=1)
+
+
+def day_begins(day: date, zone: tzinfo, day_start: time) -> datetime:
+    """The instant, in UTC, at which the working day ``day`` begins."""
+    return datetime.combine(day, day_start, zone).astimezone(UTC)
 
 
 # ----------------------------------------------------------------------------- names are bytes

@@ -184,7 +184,7 @@ class Pipeline:
             recorded = self._books.record(facts, drafts, self._destinations, self._closings)
             self._closings.clear()
         else:
-            recorded = Recorded(0, (), (), (), 0, 0, 0, 0)
+            recorded = Recorded(0, (), (), (), 0, 0, 0, 0, 0)
         self._owed.extend(recorded.filings)
         for arrival in batch.arrivals:
             self._condemned.pop(arrival.source, None)

@@ -6,6 +6,7 @@ against the file that names them. Every key can be overridden: ``CRACKWATCH_FILE
 
 from __future__ import annotations
 
+import functools
 import os
 import tomllib
 import typing
@@ -47,6 +48,14 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
+@functools.cache
+def _local_zone() -> ZoneInfo:
+    if _LOCALTIME.exists():
+        with _LOCALTIME.open("rb") as file:
+            return ZoneInfo.from_file(file, key="local")
+    return ZoneInfo("UTC")
+
+
 class StationSettings(_Section):
     name: str = Field(default="station", min_length=1, max_length=64)
     timezone: str = "local"
@@ -67,12 +76,7 @@ class StationSettings(_Section):
     @property
     def tz(self) -> tzinfo:
         """The zone in which this station's days begin."""
-        if self.timezone != "local":
-            return ZoneInfo(self.timezone)
-        if _LOCALTIME.exists():
-            with _LOCALTIME.open("rb") as file:
-                return ZoneInfo.from_file(file, key="local")
-        return ZoneInfo("UTC")
+        return _local_zone() if self.timezone == "local" else ZoneInfo(self.timezone)
 
 
 class FolderSettings(_Section):

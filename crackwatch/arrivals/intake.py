@@ -130,10 +130,15 @@ class Intake:
             self._stopping = True
             self._changed.notify()
 
-    def held(self) -> int:
-        """How many files are in the gate, queued or being inspected."""
+    def backlog(self) -> Backlog | None:
+        """What waits, from memory; None while a scan has not come to the end of the inbox."""
         with self._changed:
-            return len(self._candidates) + len(self._in_flight) + len(self._hints)
+            if self._scan is not None or self._rescan_wanted or self._hint_lost:
+                return None
+            stats = [each.fingerprint for each in self._candidates.values()]
+            ctimes = [stat.ctime_ns for stat in (*stats, *self._in_flight.values()) if stat]
+            pending = len(self._candidates) + len(self._in_flight)
+        return Backlog(pending, min(ctimes, default=None), datetime.now(UTC))
 
     def count_backlog(self) -> Backlog:
         """Counts what has no row yet by a walk of its own. Raises SystemFault."""

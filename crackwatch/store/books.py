@@ -86,6 +86,7 @@ class Recorded:
     filings: tuple[Filing, ...]
     kept: tuple[Arrival, ...]
     known: tuple[Arrival, ...]  # had a row already: nothing was inspected twice
+    inspected: int  # normal and anomaly
     anomalies: int
     quarantined: int
     duplicates: int
@@ -171,6 +172,7 @@ class Books:
             filings,
             tuple(draft.arrival for draft in fresh if draft.place is Place.KEPT),
             tuple(known),
+            inspected=sum(draft.outcome is not Outcome.QUARANTINED for draft in fresh),
             anomalies=sum(draft.outcome is Outcome.ANOMALY for draft in fresh),
             quarantined=sum(draft.outcome is Outcome.QUARANTINED for draft in fresh),
             duplicates=sum(row["duplicate_of"] is not None for row in rows),

@@ -1,0 +1,129 @@
+"""Keeps a watcher listening: chooses its kind, notices its death, builds it again.
+
+Whatever happens to the watcher costs time only: a rescan follows each change.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Literal, Protocol
+
+from crackwatch.arrivals.gate import file_system_of, is_network
+from crackwatch.arrivals.intake import Intake
+from crackwatch.arrivals.watcher import Watcher
+
+_TRY_AGAIN_S = 5.0
+
+PROBLEMS = ("watcher_lost", "watch_limit")
+
+
+class Problems(Protocol):
+    """Where troubles are told: see ``health.board``."""
+
+    def report(
+        self, code: str, severity: Literal["warning", "error"], message: str, remedy: str = ""
+    ) -> None: ...
+    def clear(self, code: str) -> None: ...
+
+
+class Sentinel:
+    """Tends one watcher; ``tend`` is called every half second by one thread."""
+
+    def __init__(
+        self, inbox: bytes, observer: str, intake: Intake, problems: Problems, *, recursive: bool
+    ) -> None:
+        self._inbox = inbox
+        self._observer = observer
+        self._intake = intake
+        self._problems = problems
+        self._recursive = recursive
+        self._watcher: Watcher | None = None
+        self._next_try_s = 0.0
+
+    @property
+    def kind(self) -> str | None:
+        """ "inotify" or "polling"; None while nothing listens."""
+        return self._watcher.kind if self._watcher else None
+
+    def tend(self) -> None:
+        """Looks whether the watcher still listens, and builds one where none does."""
+        if self._watcher is not None:
+            trouble = self._watcher.trouble()
+            if trouble is None:
+                return
+            self._problems.report(
+                "watcher_lost", "warning", f"the watcher was lost: {trouble}", "It is rebuilt."
+            )
+            self._watcher.stop()
+            self._watcher = None
+        if time.monotonic() >= self._next_try_s:
+            self._build()
+
+    def stop(self) -> None:
+        if self._watcher is not None:
+            self._watcher.stop()
+            self._watcher = None
+
+    def _build(self) -> None:
+        try:
+            self._watcher = self._started(self._kind())
+        except OSError as exc:
+            self._next_try_s = time.monotonic() + _TRY_AGAIN_S
+            self._problems.report(
+                "watcher_lost",
+                "warning",
+                f"the inbox cannot be watched: {exc.strerror or exc}",
+                "Check that it exists; until then it is looked at every rescan_s seconds.",
+            )
+            return
+        self._problems.clear("watcher_lost")
+        self._intake.rescan()  # what arrived while nobody listened
+
+    def _kind(self) -> str:
+        if self._observer != "auto":
+            return self._observer
+        return "polling" if is_network(file_system_of(self._inbox)) else "inotify"
+
+    def _started(self, kind: str) -> Watcher:
+        """A listening watcher of this kind; polling where the kernel's watches are used up."""
+        try:
+            watcher = self._new(kind)
+        except OSError as exc:
+            if kind == "polling" or self._observer == "inotify" or not self._watchable():
+                raise
+            self._problems.report(
+                "watch_limit",
+                "warning",
+                f"inotify refuses ({exc.strerror or exc}); the inbox is polled instead",
+                "Raise fs.inotify.max_user_watches or max_user_instances with sysctl.",
+            )
+            return self._new("polling")
+        self._problems.clear("watch_limit")
+        return watcher
+
+    def _new(self, kind: str) -> Watcher:
+        watcher = Watcher(
+            self._inbox, kind, self._intake.hint, self._overflowed, recursive=self._recursive
+        )
+        try:
+            watcher.start()
+        except OSError:
+            watcher.stop()
+            raise
+        return watcher
+
+    def _watchable(self) -> bool:
+        try:
+            file_system_of(self._inbox)
+        except OSError:
+            return False
+        return True
+
+    def _overflowed(self) -> None:
+        self._problems.report(
+            "events_lost",
+            "warning",
+            "the kernel dropped file events: too many files at once",
+            "Nothing to do: the inbox is being looked through.",
+        )
+        self._intake.rescan()

@@ -1,0 +1,56 @@
+"""``crackwatch init``: from an empty folder to a station that works."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import click
+
+
+@click.command(epilog="Example: crackwatch init /srv/station-1")
+@click.argument("folder", metavar="[DIR]", default=".", type=click.Path(path_type=Path))
+def command(folder: Path) -> None:
+    """Make a station in DIR: folders, config.toml, database, starter model.
+
+    Run again it makes what is missing and changes nothing that is there.
+    """
+    from crackwatch import packaged
+    from crackwatch import settings as settings_module
+    from crackwatch.errors import UsageError
+
+    folder = folder.absolute()
+    config = folder / "config.toml"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not config.exists():
+            shutil.copyfile(packaged.default_config(), config)
+            click.echo(f"made      {config}")
+        settings = settings_module.load(config, os.environ)
+        for _, path in settings.folders:
+            if not path.is_dir():
+                path.mkdir(parents=True)
+                click.echo(f"made      {path}{os.sep}")
+    except OSError as exc:
+        raise UsageError(
+            f"{exc.filename or folder}: cannot be made: {exc.strerror}",
+            "Name a folder that this user may write to.",
+        ) from exc
+    from crackwatch.store import migrate
+
+    before, after = migrate.upgrade(settings.database_file)
+    if before != after:
+        click.echo(f"migrated  {settings.database_file} (schema {after})")
+    from crackwatch.registry import Registry
+    from crackwatch.starters import install_starter
+
+    registry = Registry(settings.folders.models)
+    installed = install_starter(registry, packaged.starter())
+    if installed:
+        click.echo(f"installed model {installed}")
+    click.echo(
+        f"\nThe station is ready. Put photographs into {settings.folders.inbox}{os.sep}\n"
+        f"  start it:  crackwatch run --config {config}\n"
+        f"  ask it:    crackwatch report --since today --config {config}"
+    )

@@ -1,0 +1,85 @@
+"""``crackwatch status``: is it alive, what waits, what is wrong."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from crackwatch.cli.options import config_option, echo_json, format_option, load_settings
+from crackwatch.errors import EXIT_DONE, EXIT_FOUND
+
+_COLOURS = {
+    "running": "green",
+    "starting": "yellow",
+    "paused": "yellow",
+    "unhealthy": "red",
+    "stopped": "red",
+}
+
+
+@click.command(epilog="Example: crackwatch status --format json")
+@config_option
+@format_option("table", "json")
+def command(config: str | None, output_format: str) -> int:
+    """Say whether the station is alive, what waits in its inbox and what is wrong.
+
+    Exit status 0 if it is starting or running, 1 if it is paused, unhealthy or stopped.
+    """
+    settings = load_settings(config)
+    from crackwatch.health import status
+
+    document = status.read(settings.folders.state)
+    if output_format == "json":
+        echo_json(document)
+    else:
+        _show(document)
+    return EXIT_DONE if document["state"] in ("starting", "running") else EXIT_FOUND
+
+
+def _show(document: dict[str, Any]) -> None:
+    state = document["state"]
+    click.echo(click.style(state, fg=_COLOURS[state], bold=True), nl=False)
+    click.echo(f"  (process {document['pid']})" if document["pid"] else "")
+    rows = [
+        ("station", document["station"]),
+        ("model", _with(document["model"], "threshold", document["threshold"])),
+        ("today", _today(document)),
+        ("waiting", _waiting(document)),
+        ("last batch", document["last_batch_at"]),
+        ("watching by", document["observer"]),
+    ]
+    for name, value in rows:
+        if value is not None:
+            click.echo(f"  {name:<12} {value}")
+    for problem in document["problems"]:
+        colour = "red" if problem["severity"] == "error" else "yellow"
+        click.echo(click.style(f"\n{problem['severity']}: {problem['code']}", fg=colour))
+        click.echo(f"  {problem['message']} (since {problem['since']})")
+        if problem["remedy"]:
+            click.echo(f"  {problem['remedy']}")
+    if document["left_alone"]:
+        click.echo(f"\nleft alone in the inbox: {len(document['left_alone'])}")
+        for each in document["left_alone"][:10]:
+            click.echo(f"  {each['path']}: {each['reason']}")
+
+
+def _with(value: Any, name: str, more: Any) -> str | None:
+    if value is None:
+        return None
+    return f"{value} ({name} {more:.3f})" if more is not None else str(value)
+
+
+def _today(document: dict[str, Any]) -> str | None:
+    if document["inspected_today"] is None:
+        return None
+    return f"{document['inspected_today']:,} inspected, {document['flagged_today']:,} flagged"
+
+
+def _waiting(document: dict[str, Any]) -> str | None:
+    if document["inbox_pending"] is None:
+        return "being counted" if document["state"] == "running" else None
+    oldest_s = document["oldest_pending_s"]
+    return f"{document['inbox_pending']:,}" + (
+        f", the oldest for {oldest_s:.1f} s" if oldest_s else ""
+    )

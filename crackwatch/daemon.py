@@ -1,0 +1,374 @@
+"""Builds the station from its parts and keeps it going: threads, signals, recovery, an orderly end.
+
+Three threads share the work. The intake finds what has settled; the inspector takes batches through
+the pipeline; the main thread answers signals, watches the watchers and writes the status file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, date, datetime
+from typing import Final
+
+from crackwatch import champion, images, inbox, locking, logs, suspects
+from crackwatch.arrivals import gate as gate_module
+from crackwatch.arrivals.intake import Backlog, Intake
+from crackwatch.arrivals.known import Known
+from crackwatch.arrivals.sentinel import Sentinel
+from crackwatch.batching import BatchQueue
+from crackwatch.domain import Fingerprint, Place, day_begins, working_day
+from crackwatch.errors import CrackwatchError, SystemFault
+from crackwatch.filing.mover import Mover
+from crackwatch.filing.names import DayDestinations
+from crackwatch.health import status as status_module
+from crackwatch.health.board import Board, Problem
+from crackwatch.health.notify import notify
+from crackwatch.health.status import Status
+from crackwatch.inbox import NamePolicy
+from crackwatch.inspector import Inspector
+from crackwatch.pipeline import Pipeline
+from crackwatch.registry import Registry
+from crackwatch.runtime import SIDE
+from crackwatch.settings import Settings
+from crackwatch.store.books import Books
+from crackwatch.store.engine import open_writer
+
+EXIT_INTERNAL: Final = 70  # a fault in crackwatch itself (sysexits.h): the service manager restarts
+
+_TURN_S = 0.5  # between two looks at signals, watchers and status
+_STATUS_S = 1.0
+_COUNT_EVERY_S = 10.0
+
+_DECODED_BYTES = SIDE * SIDE * 3
+
+
+class Daemon:
+    """One station. ``run`` returns the exit status."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._log = logs.get(station=settings.station.name)
+        self._board = Board(self._tell)
+        self._stop = threading.Event()
+        self._intake_ended = threading.Event()
+        self._inspector_ended = threading.Event()
+        self._failure: BaseException | None = None
+        self._started_at = datetime.now(UTC)
+        self._counted: tuple[Backlog, float] | None = None  # and when to count again
+        self._signal = 0
+
+    # ----------------------------------------------------------------------------------- whole
+
+    def run(self, *, once: bool = False) -> int:
+        """Inspects until it is told to stop, or, with ``once``, until nothing is left to do.
+
+        Raises LockedError, ModelError, StoreError or SettingsError where it cannot begin.
+        """
+        state = self._settings.folders.state
+        state.mkdir(parents=True, exist_ok=True)
+        with (
+            locking.held(state / status_module.LOCK_FILE, f"the station in {state.parent}"),
+            self._signals() as wake,
+        ):
+            try:
+                self._build(once=once)
+                return self._work(wake, once=once)
+            finally:
+                status_module.clear(state)
+
+    def _build(self, *, once: bool) -> None:
+        settings, folders = self._settings, self._settings.folders
+        gate_module.ignore_lease_signal()
+        self._books = Books(open_writer(settings.database_file), settings.station.name)
+        for folder in (folders.flagged, folders.archive, folders.quarantine):
+            folder.mkdir(parents=True, exist_ok=True)
+        self._write_status("starting")
+        registry = Registry(folders.models)
+        judging = champion.open_champion(registry, settings.model, self._books)
+        self._policy = NamePolicy(settings.files.patterns, recursive=settings.files.recursive)
+        self._inbox = os.fsencode(folders.inbox)
+        self._journal = suspects.InFlightJournal(folders.state / "in-flight.json")
+        places = {
+            Place.FLAGGED: os.fsencode(folders.flagged),
+            Place.ARCHIVED: os.fsencode(folders.archive),
+            Place.QUARANTINED: os.fsencode(folders.quarantine),
+        }
+        cores = len(os.sched_getaffinity(0))
+        self._workers = ThreadPoolExecutor(cores, "decode")
+        limits = images.Limits(settings.files.max_pixels, settings.images.larger)
+        pipeline = Pipeline(
+            read=self._read,
+            decode=lambda data: images.decode(data, limits),
+            books=self._books,
+            mover=Mover(self._inbox, places),
+            destinations=DayDestinations(places, self._working_day),
+            journal=self._journal,
+            workers=self._workers,
+            workers_count=cores,
+            normal=settings.files.normal,
+            condemned=suspects.condemn(
+                folders.inbox,
+                self._journal.left_over(),
+                settings.files.max_pixels,
+                settings.images.larger,
+            ),
+        )
+        batch = settings.batch
+        self._queue = BatchQueue(
+            max_size=batch.max_size,
+            max_wait_s=batch.max_wait_ms / 1e3,
+            capacity=batch.queue_size,
+            max_bytes=batch.queue_bytes,
+            cost_bytes=lambda _: _DECODED_BYTES,
+        )
+        self._known = Known()
+        self._intake = Intake(
+            self._inbox,
+            self._policy,
+            gate_module.Gate(
+                settle_s=settings.watch.settle_s,
+                incomplete_s=settings.watch.incomplete_s,
+                network=gate_module.is_network(gate_module.file_system_of(self._inbox)),
+            ),
+            self._known,
+            self._queue.put,
+            capacity=batch.queue_size,
+            rescan_s=settings.watch.rescan_s,
+            on_fault=self._intake_fault,
+        )
+        self._sentinel = Sentinel(
+            self._inbox,
+            settings.watch.observer,
+            self._intake,
+            self._board,
+            recursive=settings.files.recursive,
+        )
+
+        self._inspector = Inspector(
+            pipeline=pipeline,
+            queue=self._queue,
+            intake=self._intake,
+            board=self._board,
+            log=self._log,
+            registry=registry,
+            model_settings=settings.model,
+            rows=self._books,
+            judging=judging,
+            stop=self._stop,
+            working_day=self._working_day,
+            once=once,
+        )
+
+    def _work(self, wake: int, *, once: bool) -> int:
+        self._log.info(
+            "started",
+            pid=os.getpid(),
+            inbox=self._inbox,
+            model=self._inspector.judging.classifier.model_id,
+            threshold=self._inspector.judging.threshold,
+            once=once,
+        )
+        # before anything new is looked at: a name that is still owed a move is not free
+        moves = self._inspector.recover()
+        self._inspector.guarded(self._load_books)
+        if moves:
+            self._log.info("recovered", moves=moves)
+        threads = [
+            threading.Thread(target=self._intake_thread, args=(once,), name="intake"),
+            threading.Thread(target=self._inspector_thread, name="inspector"),
+        ]
+        if not once:
+            self._sentinel.tend()
+        for thread in threads:
+            thread.start()
+        notify("READY=1")
+        next_status_s = 0.0
+        while not self._inspector_ended.is_set():
+            self._wait_for_signal(wake, _TURN_S)
+            if self._signal and not self._stop.is_set():
+                self._begin_stop(signal.Signals(self._signal).name)
+            if not once and not self._stop.is_set():
+                self._sentinel.tend()
+            if time.monotonic() >= next_status_s:
+                self._write_status(self._state())
+                next_status_s = time.monotonic() + _STATUS_S
+        return self._end(threads)
+
+    def _begin_stop(self, why: str) -> None:
+        self._log.info("stopping", why=why)
+        notify("STOPPING=1")
+        # the intake first, so that nothing new is offered; the inspector finishes what it has in
+        # hand; what is queued has no row yet and is found in the folder at the next start
+        self._stop.set()
+        self._intake.stop()
+        self._queue.drain()
+
+    def _end(self, threads: list[threading.Thread]) -> int:
+        self._intake.stop()
+        for thread in threads:
+            thread.join()
+        self._sentinel.stop()
+        self._workers.shutdown()
+        self._journal.close()
+        if isinstance(self._failure, CrackwatchError):
+            raise self._failure
+        if self._failure is not None:
+            return EXIT_INTERNAL
+        self._log.info("stopped")
+        return 0
+
+    # ------------------------------------------------------------------------------- intake
+
+    def _intake_thread(self, once: bool) -> None:
+        with self._watched("intake"):
+            if once:
+                watch = self._settings.watch
+                self._intake.run_once(patience_s=watch.settle_s + watch.incomplete_s)
+                self._intake_ended.set()
+                self._queue.drain()
+            else:
+                self._intake.run()
+
+    def _intake_fault(self, fault: SystemFault | None) -> None:
+        if fault is None:
+            self._board.clear_all("inbox_missing", "inbox_unreadable", "inbox_io", "events_lost")
+        else:
+            self._board.report(fault.code, "error", fault.problem, fault.remedy)
+
+    def _read(self, source: bytes, expected: Fingerprint) -> inbox.Content:
+        try:
+            folder = inbox.open_folder(self._inbox)
+        except OSError as exc:
+            raise inbox.inbox_fault(self._inbox, exc) from exc
+        try:
+            return inbox.read(folder, source, expected, self._settings.files.max_bytes)
+        finally:
+            os.close(folder)
+
+    def _inspector_thread(self) -> None:
+        try:
+            with self._watched("inspector"):
+                self._inspector.run(self._intake_ended)
+        finally:
+            self._inspector_ended.set()
+
+    def _load_books(self) -> None:
+        self._known.update(self._books.present())
+        day_start = day_begins(
+            self._working_day(), self._settings.station.tz, self._settings.report.day_start
+        )
+        self._inspector.count_from(*self._books.inspected_since(day_start))
+
+    @contextlib.contextmanager
+    def _watched(self, name: str) -> Iterator[None]:
+        """The top of a thread: what nobody caught ends the station, so that it is restarted."""
+        try:
+            yield
+        except BaseException as exc:  # noqa: BLE001 (the top of a thread: logged, then the end)
+            self._failure = exc
+            if not isinstance(exc, CrackwatchError):
+                self._log.exception("thread_died", thread=name)
+            self._stop.set()
+            self._intake.stop()
+            self._inspector_ended.set()
+
+    def _tell(self, problem: Problem, appeared: bool) -> None:
+        say = self._log.warning if appeared else self._log.info
+        say(
+            "problem" if appeared else "problem_cleared",
+            code=problem.code,
+            message=problem.message,
+            remedy=problem.remedy if appeared else None,
+        )
+
+    # ---------------------------------------------------------------------- signals and status
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[int]:
+        """SIGTERM and SIGINT are remembered, and wake the main thread through a pipe.
+
+        Nothing else happens in the handler: a lock taken there could be held already.
+        """
+        readable, writable = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        earlier_fd = signal.set_wakeup_fd(writable, warn_on_full_buffer=False)
+
+        def remember(number: int, _frame: object) -> None:
+            self._signal = number
+
+        earlier = {each: signal.signal(each, remember) for each in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield readable
+        finally:
+            for each, handler in earlier.items():
+                signal.signal(each, handler)
+            signal.set_wakeup_fd(earlier_fd)
+            os.close(readable)
+            os.close(writable)
+
+    def _wait_for_signal(self, wake: int, timeout_s: float) -> None:
+        if select.select([wake], [], [], timeout_s)[0]:
+            with contextlib.suppress(BlockingIOError):
+                os.read(wake, 64)
+
+    def _state(self) -> status_module.State:
+        if not self._board.has_errors():
+            return "running"
+        return "paused"
+
+    def _write_status(self, state: status_module.State) -> None:
+        status = Status(
+            state, pid=os.getpid(), as_of=datetime.now(UTC), started_at=self._started_at
+        )
+        if state != "starting":
+            backlog = self._backlog()
+            oldest_s = None
+            if backlog is not None and backlog.oldest_ns is not None:
+                oldest_s = max(0.0, round(time.time() - backlog.oldest_ns / 1e9, 1))
+            inspected, flagged = self._inspector.today()
+            status = Status(
+                state,
+                pid=os.getpid(),
+                model=self._inspector.judging.classifier.model_id,
+                inbox_pending=backlog.pending if backlog else None,
+                oldest_pending_s=oldest_s,
+                last_batch_at=self._inspector.last_batch_at,
+                inspected_today=inspected,
+                left_alone=tuple(self._intake.left_alone()),
+                problems=self._board.problems(),
+                as_of=datetime.now(UTC),
+                started_at=self._started_at,
+                flagged_today=flagged,
+                pending_as_of=backlog.as_of if backlog else None,
+                observer=self._sentinel.kind,
+                threshold=self._inspector.judging.threshold,
+                station=self._settings.station.name,
+            )
+            notify(f"STATUS={inspected:,} today, {flagged:,} flagged, {state}")
+        with contextlib.suppress(OSError):  # a full disk must not end the station for its status
+            status_module.write(self._settings.folders.state, status)
+
+    def _backlog(self) -> Backlog | None:
+        """From memory where that is all there is; else counted, now and then."""
+        backlog = self._intake.backlog()
+        if backlog is not None:
+            return backlog
+        now = time.monotonic()
+        if self._counted is None or now >= self._counted[1]:
+            try:
+                counted = self._intake.count_backlog()
+            except SystemFault:
+                return None
+            took_s = time.monotonic() - now
+            self._counted = (counted, time.monotonic() + max(_COUNT_EVERY_S, 50 * took_s))
+        return self._counted[0]
+
+    def _working_day(self) -> date:
+        settings = self._settings
+        return working_day(datetime.now(UTC), settings.station.tz, settings.report.day_start)

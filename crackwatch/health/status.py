@@ -1,0 +1,116 @@
+"""The status file: what a running station says of itself, and what can be said of one from outside.
+
+The daemon replaces ``state/status.json`` every second or so. A reader believes it only while the
+lock's holder is the process that wrote it: a file that outlived its process says nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from crackwatch import locking
+from crackwatch.domain import path_text
+from crackwatch.health.board import Problem
+from crackwatch.inbox import LeftAlone
+
+STATUS_FILE = "status.json"
+LOCK_FILE = "lock"
+SILENT_AFTER_S = 30.0  # a living process that has not written for this long hangs
+
+State = Literal["starting", "running", "paused", "unhealthy", "stopped"]
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What ``crackwatch status`` shows; the names are its JSON keys. Times are UTC."""
+
+    state: State
+    pid: int | None = None
+    model: str | None = None
+    inbox_pending: int | None = None
+    oldest_pending_s: float | None = None
+    last_batch_at: datetime | None = None
+    inspected_today: int | None = None
+    left_alone: tuple[LeftAlone, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    # beyond the contract
+    as_of: datetime | None = None
+    started_at: datetime | None = None
+    flagged_today: int | None = None
+    pending_as_of: datetime | None = None
+    observer: str | None = None
+    threshold: float | None = None
+    station: str | None = field(default=None)
+
+
+def to_document(status: Status) -> dict[str, Any]:
+    """The status as JSON: times ISO 8601, names as ``path_text`` shows them."""
+    document = asdict(status)
+    document["left_alone"] = [
+        {"path": path_text(each.source), "reason": each.reason} for each in status.left_alone
+    ]
+    document["problems"] = [
+        {
+            "code": each.code,
+            "severity": each.severity,
+            "message": each.message,
+            "remedy": each.remedy,
+            "since": each.since.isoformat(timespec="seconds"),
+        }
+        for each in status.problems
+    ]
+    for key, value in document.items():
+        if isinstance(value, datetime):
+            document[key] = value.isoformat(timespec="milliseconds")
+    return document
+
+
+def write(state_folder: Path, status: Status) -> None:
+    """Replaces the status file in one step; not synced, for it means nothing after a power cut.
+
+    Raises OSError.
+    """
+    partial = state_folder / f".{STATUS_FILE}.part"
+    partial.write_text(json.dumps(to_document(status), ensure_ascii=False) + "\n", "utf-8")
+    partial.replace(state_folder / STATUS_FILE)
+
+
+def read(state_folder: Path) -> dict[str, Any]:
+    """The station's status document, looked at from another process; changes nothing.
+
+    ``state`` is "stopped" where no process holds the station's lock, and "unhealthy" where one does
+    but has been silent for half a minute.
+    """
+    pid = locking.holder(state_folder / LOCK_FILE)
+    if pid is None:
+        return to_document(Status("stopped", as_of=datetime.now(UTC)))
+    document: dict[str, Any] = {}
+    with contextlib.suppress(OSError, ValueError):
+        document = json.loads((state_folder / STATUS_FILE).read_text("utf-8"))
+    if document.get("pid") != pid:
+        return to_document(Status("starting", pid=pid, as_of=datetime.now(UTC)))
+    silent_s = (datetime.now(UTC) - datetime.fromisoformat(document["as_of"])).total_seconds()
+    if silent_s > SILENT_AFTER_S:
+        document["state"] = "unhealthy"
+        document["problems"].append(
+            {
+                "code": "silent",
+                "severity": "error",
+                "message": f"process {pid} is alive but has said nothing for {silent_s:.0f} s",
+                "remedy": "Look at its log (journalctl -u crackwatch); restart it if it hangs.",
+                "since": document["as_of"],
+            }
+        )
+    return document
+
+
+def clear(state_folder: Path) -> None:
+    """Removes the status file at a clean end."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(state_folder / STATUS_FILE)

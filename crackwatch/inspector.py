@@ -1,0 +1,225 @@
+"""The thread that takes batches through the pipeline, and what it does when the station is at fault.
+
+Owns the model in force and the order of a batch's steps; knows nothing of watching, nor of how a
+picture is decoded or a row written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, date, datetime
+from typing import TypeVar
+
+from structlog.typing import FilteringBoundLogger
+
+from crackwatch import champion
+from crackwatch.arrivals.intake import Intake
+from crackwatch.batching import BatchQueue
+from crackwatch.domain import Batch
+from crackwatch.errors import ModelError, SystemFault
+from crackwatch.health.board import Board
+from crackwatch.pipeline import Inspected, Judging, Pipeline
+from crackwatch.registry import Registry
+from crackwatch.settings import ModelSettings
+
+_IDLE_CLOSE_S = 1.0  # after this long without a batch, what was moved is marked as filed
+_PAUSE_FIRST_S, _PAUSE_MAX_S = 1.0, 30.0
+_ONCE_GIVES_UP_S = 60.0  # --once does not wait for ever for a disk to become free
+_REFUSED_AGAIN_S = 30.0
+_CHAMPION_AGAIN_S = 60.0
+
+T = TypeVar("T")
+
+
+class Inspector:
+    """``run`` works until ``stop`` is set, or, with ``once``, until the intake has ended."""
+
+    def __init__(
+        self,
+        *,
+        pipeline: Pipeline,
+        queue: BatchQueue,
+        intake: Intake,
+        board: Board,
+        log: FilteringBoundLogger,
+        registry: Registry,
+        model_settings: ModelSettings,
+        rows: champion.ModelRows,
+        judging: Judging,
+        stop: threading.Event,
+        working_day: Callable[[], date],
+        once: bool,
+    ) -> None:
+        self._pipeline = pipeline
+        self._queue = queue
+        self._intake = intake
+        self._board = board
+        self._log = log
+        self._registry = registry
+        self._model_settings = model_settings
+        self._rows = rows
+        self._stop = stop
+        self._working_day = working_day
+        self._once = once
+        self.judging = judging
+        self.last_batch_at: datetime | None = None
+        self._today: tuple[date, int, int] | None = None  # day, inspected, anomalies
+        self._refused_champion: tuple[str, float] | None = None  # id, when to try again
+        self._next_refused_s = 0.0
+
+    def recover(self) -> int:
+        """Finishes every move that an earlier process recorded; how many there were."""
+        return self.guarded(self._recover) or 0
+
+    def run(self, intake_ended: threading.Event) -> None:
+        while not self._stop.is_set():
+            batch = self._queue.take(_IDLE_CLOSE_S)
+            if batch is None:
+                self.guarded(self._idle)
+                if self._once and intake_ended.wait(0.02) and not len(self._queue):
+                    break
+            elif not self._stop.is_set():  # else its files stay where the next start finds them
+                self._take(batch)
+        # the moves are done and durable: their rows say so before the process ends
+        with contextlib.suppress(SystemFault):
+            self._pipeline.file()
+            self._pipeline.close()
+
+    def today(self) -> tuple[int, int]:
+        """(inspected, anomalies) of the working day, since this process began."""
+        today = self._today
+        return (0, 0) if today is None or today[0] != self._working_day() else today[1:]
+
+    def count_from(self, inspected: int, anomalies: int) -> None:
+        """What earlier processes inspected today."""
+        self._today = (self._working_day(), inspected, anomalies)
+
+    # --------------------------------------------------------------------------------- a batch
+
+    def _take(self, batch: Batch) -> None:
+        # two steps, each repeated by itself: a batch that has been committed is not read again
+        self.guarded(lambda: self._inspect(batch))
+        self.guarded(self._file)
+
+    def _inspect(self, batch: Batch) -> None:
+        self._follow_champion()
+        done = self._pipeline.inspect(batch, self.judging)
+        recorded = done.recorded
+        for arrival in (*recorded.kept, *recorded.known):
+            self._intake.kept(arrival)
+        for arrival, incomplete in done.unsettled:
+            self._intake.unsettled(arrival, incomplete=incomplete)
+        for arrival, why in done.refused:
+            self._log.warning("left_alone", source=arrival.source, why=why)
+            self._intake.finished(arrival.source)
+        self.last_batch_at = datetime.now(UTC)
+        self._count(done)
+        self._log.info(
+            "batch_inspected",
+            batch=recorded.batch_id,
+            size=len(batch.arrivals),
+            closed_by=batch.closed_by,
+            anomalies=recorded.anomalies,
+            quarantined=recorded.quarantined,
+            duplicates=recorded.duplicates,
+            superseded=recorded.superseded,
+            read_ms=round(done.read_s * 1e3, 1),
+            classify_ms=round(done.classify_s * 1e3, 1),
+            record_ms=round(done.record_s * 1e3, 1),
+        )
+
+    def _file(self) -> None:
+        report = self._pipeline.file()
+        for source in report.released:
+            self._intake.finished(source)
+        for source in report.vanished:
+            self._log.warning("vanished_before_filing", source=source)
+        for source, why in report.refused:
+            self._log.error("move_refused", source=source, why=why)
+            self._intake.finished(source)
+        if report.refused:
+            self._board.report(
+                "move_refused",
+                "error",
+                f"{len(report.refused)} inspected pictures cannot be moved out of the inbox: "
+                f"{report.refused[0][1]}",
+                "Give this user write permission on the inbox and its folders.",
+            )
+            self._next_refused_s = time.monotonic() + _REFUSED_AGAIN_S
+        elif report.released:
+            self._board.clear("move_refused")
+
+    def _idle(self) -> None:
+        self._follow_champion()
+        if time.monotonic() >= self._next_refused_s:
+            self._pipeline.retry_refused()
+            self._file()
+        if self._pipeline.owes:
+            self._pipeline.close()
+
+    def _recover(self) -> int:
+        moves = self._pipeline.recover()
+        self._pipeline.file()
+        self._pipeline.close()
+        return moves
+
+    def _follow_champion(self) -> None:
+        """Takes a new champion between two batches; keeps the old one if the new one fails."""
+        try:
+            wanted = self._registry.champion()
+            if wanted is None or wanted == self.judging.classifier.model_id:
+                self._board.clear("champion_refused")
+                return
+            refused = self._refused_champion
+            if refused and refused[0] == wanted and time.monotonic() < refused[1]:
+                return
+            self.judging = champion.open_champion(self._registry, self._model_settings, self._rows)
+        except ModelError as exc:
+            self._refused_champion = (wanted or "", time.monotonic() + _CHAMPION_AGAIN_S)
+            self._board.report(
+                "champion_refused",
+                "warning",
+                f"the new champion cannot be used, {self.judging.classifier.model_id} goes on: "
+                f"{exc.problem}",
+                exc.remedy,
+            )
+            return
+        self._board.clear("champion_refused")
+        self._log.info(
+            "champion_taken",
+            model=self.judging.classifier.model_id,
+            threshold=self.judging.threshold,
+        )
+
+    # ------------------------------------------------------------------- faults and their end
+
+    def guarded(self, work: Callable[[], T]) -> T | None:
+        """Does the work, and does it again until the station's faults are gone or it must stop."""
+        pause_s = _PAUSE_FIRST_S
+        began = time.monotonic()
+        faults: set[str] = set()
+        while True:
+            try:
+                done = work()
+            except SystemFault as fault:
+                faults.add(fault.code)
+                self._board.report(fault.code, "error", fault.problem, fault.remedy)
+                if self._once and time.monotonic() - began > _ONCE_GIVES_UP_S:
+                    raise
+                if self._stop.wait(pause_s):
+                    return None
+                pause_s = min(pause_s * 2, _PAUSE_MAX_S)
+            else:
+                self._board.clear_all(*faults)
+                return done
+
+    def _count(self, done: Inspected) -> None:
+        _, inspected, anomalies = self._today or (None, 0, 0)
+        day = self._working_day()
+        if self._today is None or self._today[0] != day:
+            inspected = anomalies = 0
+        recorded = done.recorded
+        self._today = (day, inspected + recorded.inspected, anomalies + recorded.anomalies)
