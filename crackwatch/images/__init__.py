@@ -196,6 +196,9 @@ def _bgr(raw: NDArray[np.generic], header: formats.Header) -> Pixels:
             "transparency are understood",
         )
     raw = raw.reshape(height, width, channels)
+    # libtiff multiplies 8-bit colours by their alpha itself; deeper ones come as they are stored
+    multiplied = header.format == "TIFF" and raw.dtype == np.uint8
+    kind = "premultiplied" if multiplied else header.alpha
     picture = np.empty((height, width, 3), np.uint8)
     visible = False
     rows = max(1, _BAND_PIXELS // width)
@@ -204,7 +207,7 @@ def _bgr(raw: NDArray[np.generic], header: formats.Header) -> Pixels:
         if channels == 4 and header.alpha != "unused":
             alpha = band[..., 3:]
             visible = visible or bool(alpha.any())
-            picture[top : top + rows] = _blended(band[..., :3], alpha, header.alpha)
+            picture[top : top + rows] = _blended(band[..., :3], alpha, kind)
         else:
             visible = True
             picture[top : top + rows] = band[..., :3]  # one channel is broadcast to three
@@ -215,8 +218,8 @@ def _bgr(raw: NDArray[np.generic], header: formats.Header) -> Pixels:
 
 def _eight_bit(band: NDArray[np.generic], header: formats.Header) -> Pixels:
     if band.dtype == np.uint8:
-        scaled = band.view(np.uint8)
-    elif band.dtype == np.uint16:
+        return band.view(np.uint8)  # libtiff has turned backward grey scales of this depth round
+    if band.dtype == np.uint16:
         # 65535 / 255 = 257, an odd number: no value lies half-way, this is the nearest
         scaled = ((band.astype(np.uint32) + 128) // 257).astype(np.uint8)
     elif np.issubdtype(band.dtype, np.floating):

@@ -23,8 +23,7 @@ Alpha = Literal["straight", "premultiplied", "unused"]
 # minutes.
 MAX_SEGMENTS = 65_536
 MAX_CHUNKS = 1_048_576
-MAX_PAGES = 4_096
-MAX_STRIPS = 1_048_576  # of all pages of a TIFF together
+MAX_VALUES = 1_048_576  # entries and values of all directories of a TIFF together
 
 UPRIGHT = 1  # EXIF's and TIFF's orientation 1: rows from the top, columns from the left
 
@@ -35,8 +34,8 @@ class Header:
 
     ``width`` and ``height`` are in pixels, at least 1, as stored (before any turn). ``orientation``
     is the EXIF value 1..8 of a PNG or WebP; JPEG and TIFF are turned by the decoder and say 1.
-    ``alpha`` is how a fourth channel, if the decoder gives one, relates to the colours.
-    ``white_is_zero`` is true of a TIFF whose grey scale runs backwards.
+    ``alpha`` is how a fourth channel, if there is one, relates to the colours as they are stored.
+    ``white_is_zero`` is true of a TIFF whose grey scale runs backwards as it is stored.
     """
 
     format: str
@@ -201,30 +200,44 @@ def _bmp(data: bytes) -> Header:
 
 _WIDTH, _HEIGHT, _PHOTOMETRIC, _EXTRA_SAMPLES = 256, 257, 262, 338
 _STRIP_OFFSETS, _STRIP_COUNTS, _TILE_OFFSETS, _TILE_COUNTS = 273, 279, 324, 325
-_SAMPLE_BITS, _SAMPLE_FORMAT, _ORIENTATION = 258, 339, 274
+_ORIENTATION = 274
 _WANTED = frozenset(
     {_WIDTH, _HEIGHT, _PHOTOMETRIC, _EXTRA_SAMPLES, _STRIP_OFFSETS, _STRIP_COUNTS}
-    | {_TILE_OFFSETS, _TILE_COUNTS, _SAMPLE_BITS, _SAMPLE_FORMAT}
+    | {_TILE_OFFSETS, _TILE_COUNTS}
 )
 _UNSIGNED = {1: "B", 3: "H", 4: "I", 16: "Q"}  # a field's type: struct's letter for it
+_TYPE_BYTES = dict(enumerate((1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4), start=1)) | {
+    16: 8,
+    17: 8,
+    18: 8,
+}
 _ASSOCIATED, _UNASSOCIATED = 1, 2  # ExtraSamples: colours multiplied by alpha already, or not
 
 Fields = dict[int, tuple[int, ...]]
 
 
-@dataclass(frozen=True, slots=True)
 class _Tiff:
-    """One TIFF's conventions, and reading by them without leaving the file."""
+    """Reads one TIFF by its own conventions, never beyond its end and never without end."""
 
-    data: bytes
-    order: str  # "<" or ">"
-    big: bool
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.order = "<" if data[:2] == b"II" else ">"
+        self.big = data[2 if self.order == "<" else 3] == 43
+        self.values_left = MAX_VALUES
 
     def numbers(self, at: int, letters: str) -> tuple[int, ...]:
         layout = self.order + letters
-        if at < 0 or at + struct.calcsize(layout) > len(self.data):
-            _truncated("TIFF", f"byte {at} is needed, {len(self.data)} are there")
+        self.require(at, struct.calcsize(layout))
         return struct.unpack_from(layout, self.data, at)
+
+    def require(self, at: int, size_bytes: int) -> None:
+        if at + size_bytes > len(self.data):
+            _truncated("TIFF", f"{at + size_bytes} bytes are needed, {len(self.data)} are there")
+
+    def spend(self, values: int) -> None:
+        self.values_left -= values
+        if self.values_left < 0:
+            _contradictory("TIFF", f"its directories hold more than {MAX_VALUES} values")
 
     def directory(self, at: int) -> tuple[Fields, int]:
         """The wanted fields of the directory at ``at``, and where the next one is (0: nowhere)."""
@@ -233,45 +246,43 @@ class _Tiff:
         entry_bytes = 20 if self.big else 12
         word, inline_bytes = ("Q", 8) if self.big else ("I", 4)
         (following,) = self.numbers(at + entries * entry_bytes, word)  # so all of it is there
-        if entries > 65_535:
-            _contradictory("TIFF", f"a directory claims {entries} entries")
+        self.spend(entries)
         fields: Fields = {}
         for entry in range(at, at + entries * entry_bytes, entry_bytes):
             tag, kind, count = self.numbers(entry, "HH" + word)
-            if tag not in _WANTED or kind not in _UNSIGNED or tag in fields:
-                continue
-            if count > MAX_STRIPS:
-                _contradictory("TIFF", f"field {tag} claims {count} values")
             value = entry + entry_bytes - inline_bytes
-            if struct.calcsize("=" + _UNSIGNED[kind]) * count > inline_bytes:
+            size_bytes = _TYPE_BYTES.get(kind, 0) * count
+            if size_bytes > inline_bytes:
                 (value,) = self.numbers(value, word)
-            fields[tag] = self.numbers(value, f"{count}{_UNSIGNED[kind]}")
+                self.require(value, size_bytes)
+            if tag in _WANTED and kind in _UNSIGNED and tag not in fields:
+                self.spend(count)
+                fields[tag] = self.numbers(value, f"{count}{_UNSIGNED[kind]}")
         return fields, following
 
 
 def _tiff(data: bytes) -> Header:
-    order = "<" if data[:2] == b"II" else ">"
-    big = data[2 if order == "<" else 3] == 43
-    tiff = _Tiff(data, order, big)
-    (at,) = tiff.numbers(8, "Q") if big else tiff.numbers(4, "I")
+    tiff = _Tiff(data)
+    (at,) = tiff.numbers(8, "Q") if tiff.big else tiff.numbers(4, "I")
     if at == 0:
         _truncated("TIFF", "its directory has not been written")  # writers put it last
     first: Fields | None = None
     seen: set[int] = set()
-    strips = 0
-    while at and len(seen) < MAX_PAGES:
+    while at:
         if at in seen:
             _contradictory("TIFF", "its pages form a loop")
         seen.add(at)
+        tiff.spend(1)
         fields, at = tiff.directory(at)
-        strips += _require_strips(fields, len(data), required=first is None)
-        if strips > MAX_STRIPS:
-            _contradictory("TIFF", f"it has more than {MAX_STRIPS} strips")
-        first = first or fields
+        strips = _require_strips(tiff, fields)
+        if first is None:
+            first = fields
+            if not strips:
+                _contradictory("TIFF", "it has no picture data")
     return _tiff_header(first or {})
 
 
-def _require_strips(fields: Fields, size_bytes: int, *, required: bool) -> int:
+def _require_strips(tiff: _Tiff, fields: Fields) -> int:
     """Every strip and tile of a page lies within the file; returns how many there are."""
     strips = 0
     for offsets_tag, counts_tag in ((_STRIP_OFFSETS, _STRIP_COUNTS), (_TILE_OFFSETS, _TILE_COUNTS)):
@@ -280,32 +291,23 @@ def _require_strips(fields: Fields, size_bytes: int, *, required: bool) -> int:
         if len(counts) < len(offsets):
             _contradictory("TIFF", f"{len(offsets)} strips, but {len(counts)} lengths")
         for offset, count in zip(offsets, counts, strict=False):
-            if offset + max(count, 1) > size_bytes:
-                _truncated("TIFF", f"{offset + count} bytes are needed, {size_bytes} are there")
+            tiff.require(offset, max(count, 1))
         strips += len(offsets)
-    if required and not strips:
-        _contradictory("TIFF", "it has no picture data")
     return strips
 
 
 def _tiff_header(fields: Fields) -> Header:
     def value(tag: int, default: int) -> int:
-        return fields.get(tag, (default,))[0] if fields.get(tag, (default,)) else default
+        values = fields.get(tag)
+        return values[0] if values else default
 
-    bits = value(_SAMPLE_BITS, 1)
-    extra = value(_EXTRA_SAMPLES, 0)
-    alpha: Alpha = "unused"
-    if extra == _ASSOCIATED or (extra == _UNASSOCIATED and bits <= 8):
-        alpha = "premultiplied"  # libtiff multiplies 8-bit colours itself
-    elif extra == _UNASSOCIATED:
-        alpha = "straight"
+    alphas: dict[int, Alpha] = {_ASSOCIATED: "premultiplied", _UNASSOCIATED: "straight"}
     return Header(
         "TIFF",
         value(_WIDTH, 0),
         value(_HEIGHT, 0),
-        alpha=alpha,
-        # libtiff turns 8-bit grey round itself; deeper samples come as they are stored
-        white_is_zero=bits > 8 and value(_PHOTOMETRIC, 1) == 0,
+        alpha=alphas.get(value(_EXTRA_SAMPLES, 0), "unused"),
+        white_is_zero=value(_PHOTOMETRIC, 1) == 0,
     )
 
 
