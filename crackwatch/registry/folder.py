@@ -20,7 +20,6 @@ interrupted run left behind is removed by the next holder of the lock.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import secrets
@@ -29,7 +28,8 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from crackwatch.errors import LockedError, ModelError, ModelMissing, ModelTampered
+from crackwatch import locking
+from crackwatch.errors import ModelError, ModelMissing, ModelTampered
 from crackwatch.registry.card import (
     CARD_FILE,
     MODEL_FILE,
@@ -59,7 +59,6 @@ class Registry:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._lock_file: int | None = None
         self._lock_depth = 0
 
     # ------------------------------------------------------------------------------- reading
@@ -148,16 +147,20 @@ class Registry:
         Makes the folder if need be, and clears away what an interrupted run left behind. May be
         nested. Raises LockedError naming the holder's pid.
         """
-        if self._lock_depth == 0:
-            self._acquire()
-        self._lock_depth += 1
-        try:
-            yield
-        finally:
-            self._lock_depth -= 1
-            if self._lock_depth == 0 and self._lock_file is not None:
-                os.close(self._lock_file)  # gives the lock back
-                self._lock_file = None
+        with contextlib.ExitStack() as held:
+            if self._lock_depth == 0:
+                file = self.folder / _LOCK
+                try:
+                    self.folder.mkdir(parents=True, exist_ok=True)
+                    held.enter_context(locking.held(file, f"the models folder {self.folder}"))
+                    self._clear_leftovers()
+                except OSError as exc:
+                    raise _cannot("lock", file, exc) from exc
+            self._lock_depth += 1
+            try:
+                yield
+            finally:
+                self._lock_depth -= 1
 
     @contextlib.contextmanager
     def staging(self) -> Iterator[Path]:
@@ -304,40 +307,6 @@ class Registry:
         except OSError as exc:
             fresh.unlink(missing_ok=True)
             raise _cannot("write", target, exc) from exc
-
-    # ---------------------------------------------------------------------------------- lock
-
-    def _acquire(self) -> None:
-        file = self.folder / _LOCK
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
-        except OSError as exc:
-            raise _cannot("lock", file, exc) from exc
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as exc:
-            holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
-            os.close(descriptor)
-            raise LockedError(
-                f"{self.folder}: is held by another crackwatch, "
-                + (f"process {holder}" if holder.isdigit() else "just starting"),
-                "Wait until it is done (a training can take long), or end that process.",
-            ) from exc
-        except OSError as exc:
-            os.close(descriptor)
-            raise _cannot("lock", file, exc) from exc
-        self._lock_file = descriptor
-        try:
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"{os.getpid()}\n".encode("ascii"), 0)
-            self._clear_leftovers()
-        except BaseException as exc:
-            os.close(descriptor)
-            self._lock_file = None
-            if isinstance(exc, OSError):
-                raise _cannot("lock", file, exc) from exc
-            raise
 
     def _clear_leftovers(self) -> None:
         for entry in list(self.folder.iterdir()):

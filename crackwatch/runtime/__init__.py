@@ -5,10 +5,15 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from crackwatch.errors import ModelError, ModelTampered
 
 SIDE = 227  # pixels; the LeNet's input is SIDE x SIDE x 3, blue first
 
@@ -25,3 +30,74 @@ class Classifier(Protocol):
         0..1. Safe to call from one thread at a time.
         """
         ...
+
+
+class Described(Protocol):
+    """What a card says of a model's files: its id, and the sha256 of each, hex."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def files(self) -> Mapping[str, str]: ...
+
+
+GRAPH_FILE = "lenet.xml"
+WEIGHTS_FILE = "lenet.bin"
+KERAS_FILE = "lenet.keras"
+
+
+def load(
+    folder: Path,
+    card: Described,
+    runtime: str = "openvino",
+    precision: str = "f32",
+    threads: int | None = None,
+) -> Classifier:
+    """The model in ``folder``, ready to judge; ``runtime`` is "openvino" or "keras".
+
+    Each file is held against its sha256 in the card before any library opens it. ``precision`` is
+    "f32". ``threads`` is how many cores a call may use, None: all (OpenVINO only). Raises
+    ModelTampered if a file is missing or not the card's, ModelError if it cannot be loaded.
+    """
+    if precision != "f32":
+        raise ModelError(
+            f"model {card.id}: this version has no precision {precision!r}",
+            'Set [model] precision = "f32".',
+        )
+    if runtime == "openvino":
+        # These very bytes are checked and then used: nothing can change in between.
+        graph, weights = (_checked(folder, card, name) for name in (GRAPH_FILE, WEIGHTS_FILE))
+        from crackwatch.runtime.openvino import OpenvinoClassifier
+
+        return OpenvinoClassifier(card.id, graph, weights, threads)
+    if runtime == "keras":
+        _checked(folder, card, KERAS_FILE)
+        from crackwatch.runtime.reference import KerasClassifier
+
+        return KerasClassifier(card.id, folder / KERAS_FILE)
+    raise ModelError(
+        f"there is no runtime {runtime!r}", 'Set [model] runtime to "openvino" or "keras".'
+    )
+
+
+def _checked(folder: Path, card: Described, name: str) -> bytes:
+    """The content of a file that is what the card says."""
+    file = folder / name
+    remedy = f"Restore {folder} from a copy, or go back with 'crackwatch models rollback'."
+    if name not in card.files:
+        raise ModelTampered(f"{folder}: the model's card lists no {name}", remedy)
+    try:
+        content = file.read_bytes()
+    except FileNotFoundError as exc:
+        raise ModelTampered(f"{file}: is missing, though the card lists it", remedy) from exc
+    except OSError as exc:
+        raise ModelError(
+            f"{file}: cannot be read: {exc.strerror}", "Check its permissions."
+        ) from exc
+    if hashlib.sha256(content).hexdigest() != card.files[name]:
+        raise ModelTampered(
+            f"{file}: is not the file that was published (its sha256 differs from the card's)",
+            remedy,
+        )
+    return content
