@@ -99,8 +99,10 @@ class NamePolicy:
         return self(name) is None and not any(self.silent(folder) for folder in folders)
 
 
+SYMLINK = "a symbolic link: it is never followed"
+
 _KINDS: tuple[tuple[Callable[[int], bool], str], ...] = (
-    (stat.S_ISLNK, "a symbolic link: it is never followed"),
+    (stat.S_ISLNK, SYMLINK),
     (stat.S_ISFIFO, "a named pipe, not a regular file"),
     (stat.S_ISSOCK, "a socket, not a regular file"),
     (stat.S_ISCHR, "a device, not a regular file"),

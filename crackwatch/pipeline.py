@@ -156,6 +156,7 @@ class Pipeline:
         self._refused: list[Filing] = []  # tried, and to be tried again later
         self._unsynced: list[Closing] = []  # moved, the folders not yet synced
         self._closings: list[Closing] = []  # durable, the rows not yet closed
+        self._unsure = False  # a commit failed: it may have been made all the same
 
     # ------------------------------------------------------------------------------- a batch
 
@@ -181,7 +182,9 @@ class Pipeline:
         if drafts:
             # a row vouches for bytes: they must not be lost in a power cut that the row survives
             self._mover.sync_inbox()
+            self._unsure = True
             recorded = self._books.record(facts, drafts, self._destinations, self._closings)
+            self._unsure = False
             self._closings.clear()
         else:
             recorded = Recorded(0, (), (), (), 0, 0, 0, 0, 0)
@@ -270,9 +273,12 @@ class Pipeline:
     # ------------------------------------------------------------------------------- the moves
 
     def recover(self) -> int:
-        """Takes up every move that an earlier process recorded and did not finish; how many."""
-        self._owed.extend(self._books.unfiled())
-        return len(self._owed)
+        """Takes up every move that the books demand and nobody here knows of; how many."""
+        mine = {filing.id for filing in (*self._owed, *self._refused)}
+        mine |= {closing.id for closing in (*self._unsynced, *self._closings)}
+        found = [filing for filing in self._books.unfiled() if filing.id not in mine]
+        self._owed.extend(found)
+        return len(found)
 
     def retry_refused(self) -> None:
         """Puts the moves that were refused back in line."""
@@ -284,6 +290,9 @@ class Pipeline:
 
         Raises SystemFault; what was done by then is remembered, the rest is done at the next call.
         """
+        if self._unsure:
+            self.recover()
+            self._unsure = False
         released: list[bytes] = []
         vanished: list[bytes] = []
         refused: list[tuple[bytes, str]] = []

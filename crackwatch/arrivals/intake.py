@@ -7,6 +7,7 @@ are until a scan comes to them.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import threading
@@ -248,12 +249,17 @@ class Intake:
                 candidate.next_look_s = self._monotonic() + _IDLE_WAIT_S
                 return False
             self._drop(source)
-            if isinstance(exc, PermissionError):
+            if exc.errno == errno.ELOOP:
+                self._leave_alone(LeftAlone(source, inbox_module.SYMLINK))
+            elif isinstance(exc, PermissionError):
                 self._leave_alone(LeftAlone(source, f"cannot be opened: {exc.strerror}"))
             return True
         try:
             status = os.fstat(descriptor)
             found = Fingerprint.of(status)
+            kind = inbox_module.kind_refused(status.st_mode)
+            if kind is not None:
+                self._leave_alone(LeftAlone(source, kind))
             if not stat.S_ISREG(status.st_mode) or self._holds(source, found):
                 self._drop(source)
                 return True

@@ -1,0 +1,320 @@
+"""A batch is recorded once and filed once, whatever happens in between."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from crackwatch.domain import QuarantineReason
+from crackwatch.errors import ModelDisagrees, SystemFault
+from tests.station import Station, jpeg
+
+
+@pytest.fixture
+def station(tmp_path: Path) -> Station:
+    return Station(tmp_path)
+
+
+def test_an_anomaly_is_flagged_and_a_normal_stays(station: Station) -> None:
+    station.put("crack.jpg", jpeg(dark=True))
+    station.put("wall.jpg", jpeg(dark=False))
+    done = station.inspect("crack.jpg", "wall.jpg")
+    assert station.files() == {"flagged/2026-11-23/crack.jpg", "inbox/wall.jpg"}
+    crack, wall = station.rows()
+    assert (crack["outcome"], crack["place"], wall["outcome"], wall["place"]) == (
+        "anomaly",
+        "flagged",
+        "normal",
+        "kept",
+    )
+    assert crack["score"] == pytest.approx(0.9)
+    assert crack["threshold"] == 0.5
+    assert crack["filed_at"] and crack["released_at"]
+    assert wall["filed_at"] and wall["released_at"] is None
+    assert (done.recorded.inspected, done.recorded.anomalies) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("normal", "files"), [("archive", {"archive/2026-11-23/wall.jpg"}), ("delete", set())]
+)
+def test_normals_go_where_the_setting_says(tmp_path: Path, normal: str, files: set[str]) -> None:
+    station = Station(tmp_path, normal=normal)
+    station.put("wall.jpg", jpeg(dark=False))
+    station.inspect("wall.jpg")
+    assert station.files() == files
+    (row,) = station.rows()
+    assert row["filed_at"] and row["released_at"]
+
+
+def test_what_cannot_be_inspected_is_quarantined_with_its_reason_beside_it(
+    station: Station,
+) -> None:
+    station.put("text.jpg", b"not a picture")
+    station.inspect("text.jpg")
+    sidecar = station.root / "quarantine/2026-11-23/text.jpg.json"
+    assert json.loads(sidecar.read_text())["reason"] == "not_an_image"
+    (row,) = station.rows()
+    assert (row["outcome"], row["reason"], row["score"]) == ("quarantined", "not_an_image", None)
+
+
+def test_a_truncated_picture_is_given_time_before_it_is_quarantined(station: Station) -> None:
+    station.put("slow.jpg", jpeg(dark=True)[:2000])
+    done = station.inspect("slow.jpg")
+    assert [incomplete for _, incomplete in done.unsettled] == [True]
+    assert station.rows() == []
+    station.inspect("slow.jpg", waited=True)
+    assert station.rows()[0]["reason"] == "truncated"
+
+
+def test_a_file_too_big_is_quarantined_unread(tmp_path: Path) -> None:
+    station = Station(tmp_path, max_bytes=1000)
+    station.put("big.jpg", jpeg(dark=True))
+    station.inspect("big.jpg")
+    (row,) = station.rows()
+    assert (row["reason"], row["sha256"]) == ("oversize", None)
+    assert "quarantine/2026-11-23/big.jpg" in station.files()
+
+
+def test_a_picture_that_changed_after_it_settled_is_not_judged_by_its_old_self(
+    station: Station,
+) -> None:
+    station.put("a.jpg", jpeg(dark=True))
+    batch = station.batch("a.jpg")
+    station.put("a.jpg", jpeg(dark=False, seed=1))
+    with station.pipeline() as pipeline:
+        done = pipeline.inspect(batch, station.judging())
+    assert [incomplete for _, incomplete in done.unsettled] == [False]
+    assert station.rows() == []
+
+
+def test_names_that_collide_get_a_suffix_and_nothing_is_overwritten(station: Station) -> None:
+    for seed in range(3):
+        station.put("a.jpg", jpeg(dark=True, seed=seed))
+        station.inspect("a.jpg")
+    flagged = station.root / "flagged/2026-11-23"
+    assert {each.read_bytes() for each in flagged.iterdir()} == {
+        jpeg(dark=True, seed=seed) for seed in range(3)
+    }
+    assert sorted(each.name for each in flagged.iterdir()) == ["a (2).jpg", "a (3).jpg", "a.jpg"]
+
+
+def test_a_file_that_takes_the_destination_after_the_commit_is_not_overwritten(
+    station: Station,
+) -> None:
+    station.put("a.jpg", jpeg(dark=True))
+    with station.pipeline() as pipeline:
+        pipeline.inspect(station.batch("a.jpg"), station.judging())
+        taken = station.root / "flagged/2026-11-23/a.jpg"
+        taken.parent.mkdir(parents=True)
+        taken.write_bytes(b"somebody's")
+        pipeline.file()
+        pipeline.close()
+    assert taken.read_bytes() == b"somebody's"
+    (row,) = station.rows()
+    assert row["destination"] == b"2026-11-23/a (1).jpg"
+    assert (station.root / "flagged/2026-11-23/a (1).jpg").read_bytes() == jpeg(dark=True)
+
+
+def test_the_same_bytes_twice_are_two_inspections_and_the_second_says_so(
+    station: Station,
+) -> None:
+    station.put("a.jpg", jpeg(dark=True))
+    station.put("b.jpg", jpeg(dark=True))
+    station.inspect("a.jpg", "b.jpg")
+    station.put("c.jpg", jpeg(dark=True))
+    station.inspect("c.jpg")
+    assert [row["duplicate_of"] for row in station.rows()] == [None, 1, 1]
+
+
+def test_an_empty_process_after_the_commit_is_finished_by_the_next_one(station: Station) -> None:
+    for name, dark in (("crack.jpg", True), ("wall.jpg", False)):
+        station.put(name, jpeg(dark=dark))
+    station.put("text.jpg", b"no picture")
+    with station.pipeline() as dying:
+        dying.inspect(station.batch("crack.jpg", "wall.jpg", "text.jpg"), station.judging())
+    with station.pipeline() as heir:
+        assert heir.recover() == 2
+        heir.file()
+        heir.close()
+    assert station.files() == {
+        "flagged/2026-11-23/crack.jpg",
+        "inbox/wall.jpg",
+        "quarantine/2026-11-23/text.jpg",
+        "quarantine/2026-11-23/text.jpg.json",
+    }
+    assert all(row["filed_at"] for row in station.rows())
+    assert len(station.rows()) == 3
+
+
+def test_moves_that_were_done_but_not_closed_are_closed_by_the_next_process(
+    station: Station,
+) -> None:
+    station.put("crack.jpg", jpeg(dark=True))
+    with station.pipeline() as dying:
+        dying.inspect(station.batch("crack.jpg"), station.judging())
+        dying.file()
+    assert station.rows()[0]["filed_at"] is None
+    with station.pipeline() as heir:
+        heir.recover()
+        heir.file()
+        heir.close()
+    (row,) = station.rows()
+    assert row["filed_at"]
+    assert station.files() == {"flagged/2026-11-23/crack.jpg"}
+
+
+def test_a_batch_that_is_offered_again_after_its_commit_is_not_recorded_twice(
+    station: Station,
+) -> None:
+    station.put("crack.jpg", jpeg(dark=True))
+    station.put("wall.jpg", jpeg(dark=False))
+    batch = station.batch("crack.jpg", "wall.jpg")
+    with station.pipeline() as pipeline:
+        pipeline.inspect(batch, station.judging())
+        again = pipeline.inspect(batch, station.judging())
+        pipeline.file()
+        pipeline.close()
+    assert len(station.rows()) == 2
+    assert len(again.recorded.known) == 2
+
+
+def test_content_that_replaces_a_kept_picture_is_a_new_arrival(station: Station) -> None:
+    station.put("wall.jpg", jpeg(dark=False))
+    station.inspect("wall.jpg")
+    station.put("wall.jpg", jpeg(dark=True, seed=5))
+    station.inspect("wall.jpg")
+    old, new = station.rows()
+    assert old["superseded_at"] and old["released_at"]
+    assert new["outcome"] == "anomaly" and new["superseded_at"] is None
+    assert station.files() == {"flagged/2026-11-23/wall.jpg"}
+
+
+def test_content_that_slips_in_between_commit_and_move_is_kept_and_inspected(
+    station: Station,
+) -> None:
+    station.put("a.jpg", jpeg(dark=True))
+    newcomer = jpeg(dark=False, seed=9)
+    with station.pipeline() as pipeline:
+        pipeline.inspect(station.batch("a.jpg"), station.judging())
+        os.unlink(station.inbox / "a.jpg")
+        station.put("a.jpg", newcomer)
+        report = pipeline.file()
+        pipeline.close()
+        assert report.replaced == 1
+        assert (station.inbox / "a.jpg").read_bytes() == newcomer
+        pipeline.inspect(station.batch("a.jpg"), station.judging())
+    old, new = station.rows()
+    assert old["superseded_at"]
+    assert new["outcome"] == "normal"
+
+
+def test_a_condemned_picture_is_quarantined_without_being_decoded(tmp_path: Path) -> None:
+    station = Station(tmp_path, condemned={b"killer.jpg": QuarantineReason.DECODER_CRASH})
+    station.put("killer.jpg", jpeg(dark=True))
+    station.put("good.jpg", jpeg(dark=False))
+    station.inspect("killer.jpg", "good.jpg")
+    assert {row["source"]: row["reason"] for row in station.rows()} == {
+        b"killer.jpg": "decoder_crash",
+        b"good.jpg": None,
+    }
+
+
+def test_a_model_that_gives_no_probability_records_nothing(tmp_path: Path) -> None:
+    class Broken:
+        model_id = "broken"
+
+        def scores(self, pictures: Any) -> Any:
+            return np.full(len(pictures), np.nan, np.float32)
+
+    station = Station(tmp_path, classifier=Broken())
+    station.put("a.jpg", jpeg(dark=True))
+    with pytest.raises(ModelDisagrees, match="not a probability"):
+        station.inspect("a.jpg")
+    assert station.rows() == []
+    assert station.files() == {"inbox/a.jpg"}
+
+
+class FailsOnce:
+    """Passes everything on to a real part, but one method's n-th call first meets a full disk."""
+
+    def __init__(self, part: Any, method: str, call: int, *, after: bool) -> None:
+        self._part, self._method, self._left, self._after = part, method, call, after
+
+    def __getattr__(self, name: str) -> Any:
+        real = getattr(self._part, name)
+        if name != self._method:
+            return real
+
+        def failing(*args: Any, **kwargs: Any) -> Any:
+            self._left -= 1
+            if self._left:
+                return real(*args, **kwargs)
+            if self._after:
+                real(*args, **kwargs)
+            raise SystemFault("disk_full", "no room")
+
+        return failing
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize(
+    ("part", "method", "call"),
+    [
+        ("mover", "sync_inbox", 1),
+        ("books", "record", 1),
+        ("mover", "file", 1),
+        ("mover", "file", 2),
+        ("mover", "sync", 1),
+        ("books", "close", 1),
+    ],
+)
+def test_after_a_fault_of_the_system_the_same_steps_lead_to_the_same_end(
+    station: Station, part: str, method: str, call: int, after: bool
+) -> None:
+    """A fault may strike before a step happened, or after it had; both are repeated."""
+    names = ["crack1.jpg", "wall.jpg", "crack2.jpg", "text.jpg"]
+    for seed, name in enumerate(names):
+        station.put(name, jpeg(dark="crack" in name, seed=seed) if "text" not in name else b"no")
+    real = station.books if part == "books" else station.mover
+    faulty = FailsOnce(real, method, call, after=after)
+    faults = 0
+    with station.pipeline(**{part: faulty}) as pipeline:
+        batch, judging = station.batch(*names), station.judging()
+        steps = [lambda: pipeline.inspect(batch, judging), pipeline.file, pipeline.close]
+        for step in steps:
+            while True:
+                try:
+                    step()
+                    break
+                except SystemFault:
+                    faults += 1
+    assert faults == 1
+    assert station.files() == {
+        "flagged/2026-11-23/crack1.jpg",
+        "flagged/2026-11-23/crack2.jpg",
+        "inbox/wall.jpg",
+        "quarantine/2026-11-23/text.jpg",
+        "quarantine/2026-11-23/text.jpg.json",
+    }
+    assert len(station.rows()) == 4
+    assert all(row["filed_at"] for row in station.rows())
+
+
+def test_rows_stand_in_the_order_in_which_the_pictures_settled(station: Station) -> None:
+    names = [f"{index:02}.jpg" for index in range(9)]
+    for index, name in enumerate(names):
+        station.put(name, jpeg(dark=index % 2 == 0, seed=index))
+    station.inspect(*names)
+    assert [row["source"] for row in station.rows()] == [name.encode() for name in names]
+
+
+def test_a_name_that_is_no_text_is_filed_under_that_very_name(station: Station) -> None:
+    for name in (b"line\nbreak.jpg", b"latin-\xff.jpg", "sub/ü\u202e.jpg".encode()):
+        station.put(name, jpeg(dark=True, seed=len(name)))
+        station.inspect(name)
+        assert os.path.exists(os.path.join(os.fsencode(station.root / "flagged/2026-11-23"), name))
