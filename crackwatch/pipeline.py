@@ -26,7 +26,7 @@ from crackwatch.domain import (
     QuarantineReason,
     Verdict,
 )
-from crackwatch.errors import ModelDisagrees, Unreadable, Unsettled
+from crackwatch.errors import ModelDisagrees, SystemFault, Unreadable, Unsettled
 from crackwatch.filing.mover import Demand, Filed, Result
 from crackwatch.inbox import Content
 from crackwatch.runtime import SIDE, Classifier
@@ -182,9 +182,11 @@ class Pipeline:
         if drafts:
             # a row vouches for bytes: they must not be lost in a power cut that the row survives
             self._mover.sync_inbox()
-            self._unsure = True
-            recorded = self._books.record(facts, drafts, self._destinations, self._closings)
-            self._unsure = False
+            try:
+                recorded = self._books.record(facts, drafts, self._destinations, self._closings)
+            except SystemFault:
+                self._unsure = True
+                raise
             self._closings.clear()
         else:
             recorded = Recorded(0, (), (), (), 0, 0, 0, 0, 0)

@@ -131,6 +131,11 @@ class Intake:
             self._stopping = True
             self._changed.notify()
 
+    def held(self) -> int:
+        """How many files are in memory: in the gate, queued or being inspected."""
+        with self._changed:
+            return len(self._candidates) + len(self._in_flight)
+
     def backlog(self) -> Backlog | None:
         """What waits, from memory; None while a scan has not come to the end of the inbox."""
         with self._changed:

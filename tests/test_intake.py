@@ -1,0 +1,302 @@
+"""Everything in the inbox that has no row is offered, once, when nobody writes it any more."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from crackwatch.arrivals.gate import Gate, Lease, probe_lease
+from crackwatch.arrivals.intake import Intake
+from crackwatch.arrivals.known import Known
+from crackwatch.domain import Arrival, SettledBy
+from crackwatch.errors import SystemFault
+from crackwatch.inbox import NamePolicy
+
+POLICY = NamePolicy(["*.jpg"], recursive=True)
+
+
+class Bench:
+    """An intake on a real folder; ``offered`` collects what comes out."""
+
+    def __init__(self, inbox: Path, **options: object) -> None:
+        self.inbox = inbox
+        self.offered: list[Arrival] = []
+        self.faults: list[SystemFault | None] = []
+        self.accept = True
+        lease = options.pop("lease", probe_lease)
+        settings = {"capacity": 1000, "rescan_s": 3600.0, **options}
+        self.known = Known()
+        self.gate = Gate(
+            settle_s=0.3,
+            incomplete_s=0.5,
+            network=False,
+            lease=lease,  # type: ignore[arg-type]
+        )
+        self.intake = Intake(
+            os.fsencode(inbox),
+            POLICY,
+            self.gate,
+            self.known,
+            self._offer,
+            on_fault=self.faults.append,
+            **settings,  # type: ignore[arg-type]
+        )
+
+    def _offer(self, arrival: Arrival, timeout_s: float) -> bool:
+        if not self.accept:
+            time.sleep(min(timeout_s, 0.01))
+            return False
+        self.offered.append(arrival)
+        return True
+
+    def names(self) -> list[str]:
+        return sorted(os.fsdecode(arrival.source) for arrival in self.offered)
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        thread = threading.Thread(target=self.intake.run)
+        thread.start()
+        try:
+            yield
+        finally:
+            self.intake.stop()
+            thread.join(10)
+            assert not thread.is_alive()
+
+
+def wait_until(true: Callable[[], bool], timeout_s: float = 5.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not true():
+        assert time.monotonic() < deadline, "it did not come true in time"
+        time.sleep(0.005)
+
+
+@pytest.fixture
+def inbox(tmp_path: Path) -> Path:
+    folder = tmp_path / "inbox"
+    folder.mkdir()
+    return folder
+
+
+def test_what_is_there_at_the_start_is_found_by_the_scan(inbox: Path) -> None:
+    (inbox / "sub").mkdir()
+    for name in ("a.jpg", "sub/b.jpg", ".hidden.jpg", "c.jpg.part", "notes.txt"):
+        (inbox / name).write_bytes(b"x")
+    bench = Bench(inbox)
+    with bench.running():
+        wait_until(lambda: len(bench.offered) == 2)
+        wait_until(lambda: bool(bench.intake.left_alone()))
+    assert bench.names() == ["a.jpg", "sub/b.jpg"]
+    assert [each.source for each in bench.intake.left_alone()] == [b"notes.txt"]
+    assert {arrival.settled_by for arrival in bench.offered} == {SettledBy.LEASE}
+
+
+def test_a_file_is_offered_once_while_it_is_in_flight(inbox: Path) -> None:
+    (inbox / "a.jpg").write_bytes(b"x")
+    bench = Bench(inbox)
+    with bench.running():
+        wait_until(lambda: len(bench.offered) == 1)
+        for _ in range(3):
+            bench.intake.hint(b"a.jpg", True)
+            bench.intake.rescan()
+            time.sleep(0.05)
+    assert bench.names() == ["a.jpg"]
+
+
+def test_a_kept_file_is_not_offered_again_until_it_changes(inbox: Path) -> None:
+    (inbox / "a.jpg").write_bytes(b"x")
+    bench = Bench(inbox)
+    with bench.running():
+        wait_until(lambda: len(bench.offered) == 1)
+        bench.intake.kept(bench.offered[0])
+        bench.intake.rescan()
+        time.sleep(0.2)
+        assert len(bench.offered) == 1
+        (inbox / "a.jpg").write_bytes(b"other")
+        bench.intake.rescan()
+        wait_until(lambda: len(bench.offered) == 2)
+    assert bench.offered[1].fingerprint.size_bytes == 5
+
+
+def test_a_name_that_is_free_again_can_arrive_again(inbox: Path) -> None:
+    (inbox / "a.jpg").write_bytes(b"x")
+    bench = Bench(inbox)
+    with bench.running():
+        wait_until(lambda: len(bench.offered) == 1)
+        (inbox / "a.jpg").unlink()
+        bench.intake.finished(b"a.jpg")
+        (inbox / "a.jpg").write_bytes(b"x")
+        bench.intake.hint(b"a.jpg", True)
+        wait_until(lambda: len(bench.offered) == 2)
+
+
+def test_a_file_that_is_being_written_waits_for_its_writer(inbox: Path) -> None:
+    bench = Bench(inbox)
+    with bench.running(), (inbox / "slow.jpg").open("wb") as writer:
+        writer.write(b"begin")
+        writer.flush()
+        bench.intake.hint(b"slow.jpg", False)
+        time.sleep(0.6)
+        assert bench.offered == []
+        writer.write(b"end")
+        writer.close()
+        bench.intake.hint(b"slow.jpg", True)
+        wait_until(lambda: len(bench.offered) == 1)
+    assert bench.offered[0].fingerprint.size_bytes == 8
+
+
+def test_without_a_lease_an_event_settles_at_once_and_a_scan_after_a_while(inbox: Path) -> None:
+    bench = Bench(inbox, lease=lambda _: Lease.REFUSED)
+    with bench.running():
+        wait_until(lambda: bench.faults == [None])  # the first scan is over
+        (inbox / "event.jpg").write_bytes(b"x")
+        bench.intake.hint(b"event.jpg", True)
+        wait_until(lambda: len(bench.offered) == 1)
+        written = time.time()
+        (inbox / "scan.jpg").write_bytes(b"x")
+        bench.intake.rescan()
+        wait_until(lambda: len(bench.offered) == 2)
+        assert time.time() - written >= 0.25
+    assert [arrival.settled_by for arrival in bench.offered] == [SettledBy.EVENT, SettledBy.TIME]
+    assert bench.gate.leases_refused >= 2
+
+
+def test_an_incomplete_file_comes_back_once_it_has_had_its_time(inbox: Path) -> None:
+    (inbox / "cut.jpg").write_bytes(b"x")
+    bench = Bench(inbox)
+    with bench.running():
+        wait_until(lambda: len(bench.offered) == 1)
+        began = time.monotonic()
+        bench.intake.unsettled(bench.offered[0], incomplete=True)
+        wait_until(lambda: len(bench.offered) == 2)
+        assert time.monotonic() - began >= 0.3
+    assert [arrival.waited for arrival in bench.offered] == [False, True]
+
+
+def test_an_incomplete_file_that_goes_on_growing_starts_afresh(inbox: Path) -> None:
+    (inbox / "cut.jpg").write_bytes(b"x")
+    bench = Bench(inbox)
+    with bench.running():
+        wait_until(lambda: len(bench.offered) == 1)
+        bench.intake.unsettled(bench.offered[0], incomplete=True)
+        with (inbox / "cut.jpg").open("ab") as more:
+            more.write(b"rest")
+        wait_until(lambda: len(bench.offered) == 2)
+    assert bench.offered[1].waited is False
+    assert bench.offered[1].fingerprint.size_bytes == 5
+
+
+def test_pressure_stays_in_the_folder_and_everything_comes_in_the_end(inbox: Path) -> None:
+    for index in range(500):
+        (inbox / f"{index:03}.jpg").write_bytes(b"x")
+    bench = Bench(inbox, capacity=20)
+    with bench.running():
+        taken: set[bytes] = set()
+        while len(taken) < 500:
+            wait_until(lambda: len(bench.offered) > len(taken))
+            assert bench.intake.held() <= 20
+            for arrival in bench.offered[len(taken) :]:
+                taken.add(arrival.source)
+                bench.intake.kept(arrival)
+    assert len(bench.offered) == 500
+
+
+def test_hints_beyond_the_capacity_are_made_good_by_a_scan(inbox: Path) -> None:
+    bench = Bench(inbox, capacity=10)
+    with bench.running():
+        wait_until(lambda: bench.faults == [None])
+        for index in range(100):
+            (inbox / f"{index:03}.jpg").write_bytes(b"x")
+            bench.intake.hint(f"{index:03}.jpg".encode(), True)
+        done: set[bytes] = set()
+        while len(done) < 100:
+            wait_until(lambda: len(bench.offered) > len(done))
+            arrival = bench.offered[len(done)]
+            done.add(arrival.source)
+            bench.intake.kept(arrival)
+    assert len(set(bench.names())) == 100
+
+
+def test_files_that_are_written_for_ever_do_not_keep_others_out(inbox: Path) -> None:
+    bench = Bench(inbox, capacity=8)
+    writers = []
+    try:
+        for index in range(8):
+            writers.append((inbox / f"busy{index}.jpg").open("wb"))
+        with bench.running():
+            time.sleep(0.2)
+            (inbox / "done.jpg").write_bytes(b"x")
+            bench.intake.rescan()
+            wait_until(lambda: bench.names() == ["done.jpg"])
+    finally:
+        for writer in writers:
+            writer.close()
+
+
+def test_links_and_pipes_are_left_alone_and_named(inbox: Path) -> None:
+    bench = Bench(inbox)
+    with bench.running():
+        wait_until(lambda: bench.faults == [None])
+        (inbox / "link.jpg").symlink_to("/etc/hostname")
+        os.mkfifo(inbox / "pipe.jpg")
+        for name in (b"link.jpg", b"pipe.jpg"):
+            bench.intake.hint(name, True)
+        wait_until(lambda: len(bench.intake.left_alone()) == 2)
+        bench.intake.rescan()
+        time.sleep(0.1)
+    assert {each.source: each.reason.split(":")[0] for each in bench.intake.left_alone()} == {
+        b"link.jpg": "a symbolic link",
+        b"pipe.jpg": "a named pipe, not a regular file",
+    }
+    assert bench.offered == []
+
+
+def test_a_missing_inbox_is_a_fault_that_ends_by_itself(inbox: Path) -> None:
+    inbox.rmdir()
+    bench = Bench(inbox, rescan_s=0.1)
+    with bench.running():
+        wait_until(lambda: bool(bench.faults))
+        fault = bench.faults[0]
+        assert fault is not None and fault.code == "inbox_missing"
+        inbox.mkdir()
+        (inbox / "a.jpg").write_bytes(b"x")
+        wait_until(lambda: bench.names() == ["a.jpg"])
+        wait_until(lambda: bench.faults[-1] is None)
+
+
+def test_once_ends_when_nothing_is_left_and_does_not_wait_for_a_writer_for_ever(
+    inbox: Path,
+) -> None:
+    for index in range(30):
+        (inbox / f"{index}.jpg").write_bytes(b"x")
+    bench = Bench(inbox)
+    with (inbox / "busy.jpg").open("wb"):
+        worker = threading.Thread(target=bench.intake.run_once, args=(0.5,))
+        worker.start()
+        wait_until(lambda: len(bench.offered) == 30)
+        for arrival in bench.offered:
+            bench.intake.kept(arrival)
+        worker.join(5)
+    assert not worker.is_alive()
+    assert len(bench.offered) == 30
+
+
+def test_the_backlog_counts_what_has_no_row(inbox: Path) -> None:
+    for index in range(5):
+        (inbox / f"{index}.jpg").write_bytes(b"x")
+    bench = Bench(inbox)
+    with bench.running():
+        wait_until(lambda: len(bench.offered) == 5)
+        bench.intake.kept(bench.offered[0])
+        wait_until(lambda: bench.intake.backlog() is not None)
+        backlog = bench.intake.backlog()
+        assert backlog is not None
+        counted = bench.intake.count_backlog()
+    assert backlog.pending == counted.pending == 4
+    assert counted.oldest_ns == backlog.oldest_ns
