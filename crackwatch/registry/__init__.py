@@ -9,8 +9,9 @@ from crackwatch.registry.card import (
     Golden,
     Threshold,
     new_id,
+    read_card,
 )
-from crackwatch.registry.folder import Registry
+from crackwatch.registry.folder import Registry, sha256_of
 
 __all__ = [
     "MODEL_FILE",
@@ -22,4 +23,6 @@ __all__ = [
     "Registry",
     "Threshold",
     "new_id",
+    "read_card",
+    "sha256_of",
 ]

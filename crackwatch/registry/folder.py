@@ -84,7 +84,7 @@ class Registry:
     def previous(self) -> str | None:
         """The id that ``rollback`` would make champion. Raises ModelTampered if it is no id."""
         interrupted = self._promotion()
-        if interrupted is not None and interrupted[1] == self.champion():
+        if interrupted is not None and interrupted[1] == self._legible_champion():
             return interrupted[0]
         return self._pointer(_PREVIOUS)
 
@@ -217,8 +217,9 @@ class Registry:
         """
         with self.lock():
             self.verify(model_id)
-            if model_id != self.champion():
-                self._swing(model_id)
+            champion = self._legible_champion()
+            if model_id != champion:
+                self._swing(champion, model_id)
 
     def rollback(self) -> str:
         """Swaps champion and previous; twice, changes nothing. Returns the new champion's id.
@@ -234,18 +235,24 @@ class Registry:
                     "shows the ids.",
                 )
             self.verify(previous)
-            self._swing(previous)
+            self._swing(self._legible_champion(), previous)
             return previous
 
     # ------------------------------------------------------------------------------ pointers
 
-    def _swing(self, new: str) -> None:
+    def _legible_champion(self) -> str | None:
+        """The champion, or None where its pointer holds nonsense: it is about to be replaced."""
+        try:
+            return self.champion()
+        except ModelTampered:
+            return None
+
+    def _swing(self, old: str | None, new: str) -> None:
         """Changes both pointers; the moment ``champion`` is replaced is the moment of decision.
 
         ``.promotion`` says beforehand what ``previous`` will be, so that an interruption between
         the two loses neither of them.
         """
-        old = self.champion()
         if old is not None:
             self._write_pointer(_PROMOTION, f"{old} {new}")
         self._write_pointer(_CHAMPION, new)
@@ -256,7 +263,7 @@ class Registry:
         if interrupted is None:
             return
         old, new = interrupted
-        if self.champion() == new:
+        if self._legible_champion() == new:
             self._write_pointer(_PREVIOUS, old)
         file = self.folder / _PROMOTION
         try:

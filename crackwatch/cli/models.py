@@ -1,0 +1,184 @@
+"""``crackwatch models``: list, show, promote, roll back and verify."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from crackwatch.cli.options import config_option, echo_json, format_option, load_settings
+from crackwatch.errors import EXIT_DONE, EXIT_NO_MODEL, ModelError, ModelMissing
+from crackwatch.registry import MODEL_FILE, Card, Registry
+
+_HEADLINE = ("f1", "recall", "precision")  # of the figures in a card, those that a list shows
+
+
+def _registry(config: str | None) -> Registry:
+    return Registry(load_settings(config).folders.models)
+
+
+@click.group(epilog="Example: crackwatch models rollback --config station/config.toml")
+def command() -> None:
+    """List, show, promote, roll back and verify models.
+
+    The daemon takes a new champion between two batches; it need not be restarted.
+    """
+
+
+@command.command("list", epilog="Example: crackwatch models list --format json")
+@config_option
+@format_option("table", "json")
+def list_models(config: str | None, output_format: str) -> None:
+    """Every model, oldest first; the champion has a star."""
+    registry = _registry(config)
+    champion, previous = registry.champion(), registry.previous()
+    entries = [_entry(registry, model_id, champion, previous) for model_id in registry.ids()]
+    if output_format == "json":
+        echo_json(entries)
+        return
+    if not entries:
+        click.echo(f"{registry.folder}: no models; 'crackwatch init' installs one", err=True)
+        return
+    rows = [("", "id", "created", "sha256", *_HEADLINE), *(_row(entry) for entry in entries)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        click.echo("  ".join(cells).rstrip())
+    for entry in entries:
+        if entry["problem"]:
+            click.echo(f"{entry['id']}: {entry['problem']}", err=True)
+    if champion is None:
+        click.echo("no champion: 'crackwatch models promote ID' makes one", err=True)
+
+
+@command.command(epilog="Example: crackwatch models show")
+@config_option
+@format_option("table", "json")
+@click.argument("model_id", metavar="[ID]", required=False)
+def show(config: str | None, output_format: str, model_id: str | None) -> None:
+    """A model's card: what it learnt from, how it scored, its threshold [default: the champion]."""
+    registry = _registry(config)
+    card = registry.card(model_id or _champion(registry))
+    document = json.loads(card.to_json())
+    if output_format == "json":
+        echo_json(document)
+        return
+    golden = document.pop("golden")
+    document["golden"] = {"pictures": len(golden["scores"]), "tolerance": golden["tolerance"]}
+    for key, value in document.items():
+        _print_value(key, value, 0)
+
+
+@command.command(epilog="Example: crackwatch models promote 2026-11-23T101500Z-station-ab12cd34")
+@config_option
+@click.argument("model_id", metavar="ID")
+def promote(config: str | None, model_id: str) -> None:
+    """Make a model the champion, once its files were verified."""
+    registry = _registry(config)
+    registry.promote(model_id)
+    _tell_pointers(registry)
+
+
+@command.command(epilog="Example: crackwatch models rollback")
+@config_option
+def rollback(config: str | None) -> None:
+    """Go back to the previous champion; a second time, forward again."""
+    registry = _registry(config)
+    registry.rollback()
+    _tell_pointers(registry)
+
+
+@command.command(epilog="Example: crackwatch models verify")
+@config_option
+@format_option("table", "json")
+@click.argument("model_id", metavar="[ID]", required=False)
+def verify(config: str | None, output_format: str, model_id: str | None) -> int:
+    """Hold every file against its card [default: of all models]. Exit status 4 if one differs."""
+    registry = _registry(config)
+    results: list[dict[str, Any]] = []
+    for each in [model_id] if model_id else registry.ids():
+        problem = None
+        try:
+            registry.verify(each)
+        except ModelMissing:
+            if model_id:
+                raise
+            problem = "it has no card"
+        except ModelError as exc:
+            problem = str(exc)
+        results.append({"id": each, "ok": problem is None, "problem": problem})
+    if output_format == "json":
+        echo_json(results)
+    else:
+        for result in results:
+            click.echo(f"{'ok' if result['ok'] else 'NOT OK':<6}  {result['id']}")
+            if result["problem"]:
+                click.echo(f"        {result['problem']}", err=True)
+    return EXIT_DONE if all(result["ok"] for result in results) else EXIT_NO_MODEL
+
+
+def _champion(registry: Registry) -> str:
+    champion = registry.champion()
+    if champion is None:
+        raise ModelMissing(
+            f"{registry.folder}: there is no champion",
+            "Name a model; 'crackwatch models list' shows the ids.",
+        )
+    return champion
+
+
+def _entry(
+    registry: Registry, model_id: str, champion: str | None, previous: str | None
+) -> dict[str, Any]:
+    """One model as JSON; a card that cannot be read is a problem of that model alone."""
+    card: Card | None = None
+    problem = None
+    try:
+        card = registry.card(model_id)
+    except ModelError as exc:
+        problem = exc.problem
+    return {
+        "id": model_id,
+        "champion": model_id == champion,
+        "previous": model_id == previous,
+        "created_at": card.created_at.isoformat() if card else None,
+        "recipe": card.recipe if card else None,
+        "sha256": card.files.get(MODEL_FILE) if card else None,
+        "metrics": card.scores if card else {},
+        "problem": problem,
+    }
+
+
+def _row(entry: dict[str, Any]) -> tuple[str, ...]:
+    mark = "*" if entry["champion"] else "<" if entry["previous"] else ""
+    splits: dict[str, dict[str, object]] = entry["metrics"]
+    figures: dict[str, object] = splits.get("validation") or next(iter(splits.values()), {})
+    shown = (figures.get(key) for key in _HEADLINE)
+    return (
+        mark,
+        entry["id"],
+        (entry["created_at"] or "-")[:16],
+        (entry["sha256"] or "-")[:12],
+        *(f"{value:.4f}" if isinstance(value, float | int) else "-" for value in shown),
+    )
+
+
+def _tell_pointers(registry: Registry) -> None:
+    click.echo(f"champion  {registry.champion()}")
+    click.echo(f"previous  {registry.previous() or '-'}")
+
+
+def _print_value(key: str, value: object, depth: int) -> None:
+    label = f"{'  ' * depth}{key}"
+    if isinstance(value, dict):
+        click.echo(label)
+        for name, inner in value.items():
+            _print_value(name, inner, depth + 1)
+    elif isinstance(value, list) and any(isinstance(each, str) for each in value):
+        click.echo(label)
+        for each in value:
+            click.echo(f"{'  ' * (depth + 1)}{each}")
+    elif value is not None:
+        shown = ", ".join(map(str, value)) if isinstance(value, list) else value
+        click.echo(f"{label:<28}  {shown}")
