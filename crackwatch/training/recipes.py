@@ -1,0 +1,195 @@
+"""What a training does, as facts, and which pictures it sees when; knows no Keras and no files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crackwatch.dataset import Split
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """One way to teach the LeNet.
+
+    ``anomaly_share`` is the part of each batch that shows anomalies, drawn anew each epoch; None
+    leaves the pictures in the proportion in which they are. ``shift`` is how far a picture is moved
+    at most, ``jitter`` the largest change of brightness and of contrast, as a fraction. ``keep_best`` restores the epoch with the largest
+    area under precision-recall on the pictures held back, and stops after ``patience`` epochs
+    without a better one.
+    """
+
+    name: str
+    epochs: int
+    batch_size: int
+    optimizer: Literal["adam", "adamw-cosine"]
+    learning_rate: float
+    weight_decay: float
+    dropout: float
+    normalised: bool
+    anomaly_share: float | None
+    turns: bool
+    shift: int  # pixels
+    jitter: float
+    keep_best: bool
+    patience: int
+    calibrated: bool
+    held_back: float  # fraction of each class
+
+
+# The notebook's procedure, flaws included: see ``notebook_split``.
+NOTEBOOK = Recipe(
+    name="notebook",
+    epochs=10,
+    batch_size=32,
+    optimizer="adam",
+    learning_rate=1e-3,
+    weight_decay=0.0,
+    dropout=0.0,
+    normalised=False,
+    anomaly_share=None,
+    turns=False,
+    shift=0,
+    jitter=0.0,
+    keep_best=False,
+    patience=10,
+    calibrated=False,
+    held_back=0.25,
+)
+
+# Measured in docs/model.md. A quarter of each batch shows anomalies: at the 3 % at which they come,
+# most batches would hold none. Annealing to zero mends calibration.
+STATION = Recipe(
+    name="station",
+    epochs=10,
+    batch_size=32,
+    optimizer="adamw-cosine",
+    learning_rate=1e-3,
+    weight_decay=1e-2,
+    dropout=0.5,
+    normalised=True,
+    anomaly_share=0.25,
+    turns=True,
+    shift=20,
+    jitter=0.2,
+    keep_best=True,
+    patience=10,
+    calibrated=True,
+    held_back=0.2,
+)
+
+# From a champion's weights, on reviewed pictures alone: few of them, so small steps. A third is
+# held back, as a fifth of twenty would check nothing.
+CONTINUED = Recipe(
+    name="station-continued",
+    epochs=6,
+    batch_size=32,
+    optimizer="adamw-cosine",
+    learning_rate=5e-5,
+    weight_decay=1e-2,
+    dropout=0.5,
+    normalised=True,
+    anomaly_share=0.5,
+    turns=True,
+    shift=20,
+    jitter=0.2,
+    keep_best=True,
+    patience=6,
+    calibrated=True,
+    held_back=1 / 3,
+)
+
+
+def notebook_split(labels: NDArray[np.int8], seed: int) -> Split:
+    """The notebook's choice: all anomalies, three times as many normals, drawn with replacement.
+
+    ``labels`` is (N,), 1 for an anomaly. The anomalies stand first, and the *last* quarter is held
+    back, as Keras does with an unshuffled array: normals only, some of them also learned from.
+    """
+    anomalies = np.flatnonzero(labels == 1)
+    normals = np.flatnonzero(labels == 0)
+    drawn = np.random.default_rng(seed).choice(normals, size=3 * len(anomalies), replace=True)
+    order = np.concatenate([anomalies, drawn])
+    kept = int(len(order) * (1 - NOTEBOOK.held_back))
+    return Split(train=order[:kept], validation=order[kept:])
+
+
+def steps_per_epoch(recipe: Recipe, labels: NDArray[np.int8], train: NDArray[np.intp]) -> int:
+    """How many batches an epoch has: each normal (or, without a share, each picture) comes once."""
+    if recipe.anomaly_share is None:
+        return -(-len(train) // recipe.batch_size)
+    normals = int((labels[train] == 0).sum())
+    return -(-normals // (recipe.batch_size - _anomalies_per_batch(recipe)))
+
+
+def epoch_batches(
+    recipe: Recipe, labels: NDArray[np.int8], train: NDArray[np.intp], seed: int, epoch: int
+) -> Iterator[NDArray[np.intp]]:
+    """The positions of each batch of an epoch; the same for the same arguments.
+
+    With a share, normals are gone through once in a random order and anomalies as often as it
+    takes, each as often as any other but for one.
+    """
+    random = np.random.default_rng((seed, 1, epoch))
+    if recipe.anomaly_share is None:
+        order = random.permutation(train)
+        for start in range(0, len(order), recipe.batch_size):
+            yield order[start : start + recipe.batch_size]
+        return
+    anomalies, normals = train[labels[train] == 1], random.permutation(train[labels[train] == 0])
+    share = _anomalies_per_batch(recipe)
+    steps = steps_per_epoch(recipe, labels, train)
+    rounds = -(-steps * share // len(anomalies))
+    repeated = np.concatenate([random.permutation(anomalies) for _ in range(rounds)])
+    width = recipe.batch_size - share
+    for step in range(steps):
+        yield np.concatenate(
+            [
+                repeated[step * share : (step + 1) * share],
+                normals[step * width : (step + 1) * width],
+            ]
+        )
+
+
+def _anomalies_per_batch(recipe: Recipe) -> int:
+    assert recipe.anomaly_share is not None
+    return max(1, round(recipe.batch_size * recipe.anomaly_share))
+
+
+def augment(
+    recipe: Recipe, pictures: NDArray[np.uint8], random: np.random.Generator
+) -> NDArray[np.float32]:
+    """Pictures as the model gets them: (N, 227, 227, 3), float32, 0..255, BGR.
+
+    As far as the recipe says so, each is turned and mirrored into one of eight orientations, moved
+    (what comes into view is a reflection: the dense layers know places, so a crack must be seen in
+    many), and its brightness and contrast, around its own mean, are changed.
+    """
+    ready = np.empty(pictures.shape, dtype=np.float32)
+    for target, picture in zip(ready, pictures, strict=True):
+        turned = picture
+        if recipe.turns:
+            turned = picture[:, ::-1] if random.integers(2) else picture
+            turned = np.rot90(turned, int(random.integers(4)))
+        if recipe.shift:
+            down, right = random.integers(-recipe.shift, recipe.shift + 1, 2).tolist()
+            turned = turned[_reflected(len(turned), down)][:, _reflected(turned.shape[1], right)]
+        if recipe.jitter:
+            contrast, brightness = random.uniform(1 - recipe.jitter, 1 + recipe.jitter, 2)
+            mean = float(turned.mean())
+            np.multiply(turned, np.float32(contrast), out=target)
+            target += np.float32(mean * (brightness - contrast))
+            np.clip(target, 0, 255, out=target)
+        else:
+            target[...] = turned
+    return ready
+
+
+def _reflected(size: int, shift: int) -> NDArray[np.intp]:
+    """Indices 0..size-1, ``shift`` further, turned back at both ends; (size,)."""
+    moved = np.abs(np.arange(size) + shift)
+    return np.where(moved < size, moved, 2 * (size - 1) - moved)

@@ -1,0 +1,127 @@
+"""Turns a published model into the starter that the package ships; changes no registry.
+
+Run where the METU photographs are::
+
+    crackwatch retrain --config STATION/config.toml --data METU --recipe station
+    python -m crackwatch.training.ship STATION/models ID METU
+
+Only ``lenet.keras`` and the card are written. The golden set is drawn anew by the generator, so
+that photographs need not travel; the card gains the scores on both validation folders, which
+nothing was chosen by.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import click
+import numpy as np
+
+from crackwatch import dataset, evaluation, images, packaged
+from crackwatch.agreement import pixels_sha256
+from crackwatch.registry import MODEL_FILE, Card, DataOrigin, Drawn, Golden, Registry
+from crackwatch.runtime import Classifier, load
+from crackwatch.starters import draw_golden, install_starter
+
+VALIDATIONS = ("valid_balanced", "valid_unbalanced")
+
+_NAME = "METU crack crops: 15,000 of the 40,000 of Concrete Crack Images for Classification"
+_LICENCE = "CC BY 4.0, https://creativecommons.org/licenses/by/4.0/"
+_CITATION = (
+    "Özgenel, Ç. F. (2019). Concrete Crack Images for Classification. Mendeley Data, version 2. "
+    "doi 10.17632/5y9wdsg2zt.2. — Özgenel, Ç. F., Gönenç Sorguç, A. (2018). Performance Comparison "
+    "of Pretrained Convolutional Neural Networks on Crack Detection in Buildings. ISARC 2018, "
+    "Berlin. doi 10.22260/ISARC2018/0094."
+)
+_NOTES = (
+    "Photographs of concrete on one campus: on another building, camera or surface it is weaker, "
+    "and it calls most brickwork a crack. Teach it your own pictures before you rely on it.",
+    "scores.validation: pictures held back from training, by which epoch, temperature and "
+    "threshold were chosen. scores.valid_balanced and scores.valid_unbalanced: pictures by which "
+    "nothing was chosen.",
+)
+
+_GOLDEN_SEEDS = range(16)
+_GOLDEN_MARGIN = 0.01  # a score this close to the threshold could change sides by rounding alone
+
+
+def ship(models: Path, model_id: str, data: Path, destination: Path) -> Card:
+    """Writes ``lenet.keras`` and ``card.json`` of a published model into ``destination``.
+
+    ``data`` holds ``valid_balanced`` and ``valid_unbalanced``. The result is installed once into a
+    temporary folder, as ``init`` does it, before it is kept. Raises ModelError or DatasetError.
+    """
+    registry = Registry(models)
+    card = registry.verify(model_id)
+    folder = registry.folder_of(model_id)
+    classifier = load(folder, card)
+    scores = dict(card.scores)
+    for name in VALIDATIONS:
+        scores[name] = _measured(classifier, data / name, card.threshold.value).as_json()
+    shipped = card.model_copy(
+        update={
+            "data": DataOrigin(
+                name=_NAME,
+                sha256=card.data.sha256,
+                counts=card.data.counts,
+                licence=_LICENCE,
+                citation=_CITATION,
+            ),
+            "golden": _golden(load(folder, card, "keras"), card.threshold.value),
+            "scores": scores,
+            "files": {MODEL_FILE: card.files[MODEL_FILE]},
+            "notes": _NOTES,
+        }
+    )
+    with tempfile.TemporaryDirectory() as scratch:
+        staged = Path(scratch) / "starter"
+        staged.mkdir()
+        shutil.copyfile(folder / MODEL_FILE, staged / MODEL_FILE)
+        (staged / "card.json").write_text(shipped.to_json(), encoding="utf-8")
+        install_starter(Registry(Path(scratch) / "models"), staged)
+        shutil.copytree(staged, destination, dirs_exist_ok=True)
+    return shipped
+
+
+def _measured(classifier: Classifier, folder: Path, threshold: float) -> evaluation.Measures:
+    limits = images.Limits()
+    files = dataset.list_files(dataset.find_layout(folder))
+    scored = evaluation.score_files(
+        files, lambda content: images.decode(content, limits), classifier
+    )
+    return evaluation.measure(scored.scores, scored.labels, threshold)
+
+
+def _golden(by_keras: Classifier, threshold: float) -> Golden:
+    drawn = [Drawn(seed=seed, crack=crack) for seed in _GOLDEN_SEEDS for crack in (False, True)]
+    scores = by_keras.scores(draw_golden(drawn))
+    clear = np.flatnonzero(np.abs(scores - threshold) > _GOLDEN_MARGIN)
+    kept = tuple(drawn[position] for position in clear)
+    return Golden(
+        pixels_sha256=pixels_sha256(draw_golden(kept)),
+        scores=tuple(scores[clear].tolist()),
+        drawn=kept,
+    )
+
+
+@click.command()
+@click.argument("models", type=click.Path(path_type=Path))
+@click.argument("model_id")
+@click.argument("data", type=click.Path(path_type=Path))
+@click.option("--into", type=click.Path(path_type=Path), default=packaged.starter())
+def main(models: Path, model_id: str, data: Path, into: Path) -> None:
+    """Make the model MODEL_ID of the folder MODELS the starter; DATA holds valid_balanced."""
+    card = ship(models, model_id, data, into)
+    for name in VALIDATIONS:
+        found = card.scores[name]
+        click.echo(
+            f"{name}: TP {found['tp']} FN {found['fn']} FP {found['fp']} TN {found['tn']} "
+            f"F1 {found['f1']}"
+        )
+    click.echo(f"wrote {into}")
+
+
+if __name__ == "__main__":
+    main()
