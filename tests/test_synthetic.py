@@ -64,30 +64,28 @@ def test_a_processor_without_vector_instructions_draws_the_same() -> None:
 
 def test_only_operations_that_are_exact_by_definition_make_pixels() -> None:
     """``sin``, ``exp``, ``power`` or a sum of floats may differ in the last bit elsewhere."""
-    exact = set(
-        [
-            "abs",
-            "arange",
-            "array",
-            "asarray",
-            "ascontiguousarray",
-            "clip",
-            "cumsum",
-            "floor",
-            "float64",
-            "int32",
-            "intp",
-            "maximum",
-            "minimum",
-            "prod",
-            "random",
-            "sqrt",
-            "stack",
-            "uint64",
-            "uint8",
-            "zeros",
-        ]
-    )
+    exact = {
+        "abs",
+        "arange",
+        "array",
+        "asarray",
+        "ascontiguousarray",
+        "clip",
+        "cumsum",
+        "floor",
+        "float64",
+        "int32",
+        "intp",
+        "maximum",
+        "minimum",
+        "prod",
+        "random",
+        "sqrt",
+        "stack",
+        "uint64",
+        "uint8",
+        "zeros",
+    }
     tree = ast.parse(Path(synthetic.__file__).read_text())
     used = {
         node.attr
