@@ -313,7 +313,8 @@ def _precision_recall_figure(
             )
         axes.legend(loc="lower left", frameon=False, fontsize=9)
     low = _lower_limit(measures)
-    axes.set(xlim=(low, 1), ylim=(low, 1), xlabel="recall", ylabel="precision")
+    high = 1 + 0.02 * (1 - low)  # a line at 1 stays in sight
+    axes.set(xlim=(low, high), ylim=(low, high), xlabel="recall", ylabel="precision")
     axes.grid(color="#dddddd", lw=0.6)
     return figure
 
@@ -361,5 +362,5 @@ def _histogram_figure(
     if len(scores):
         axes.set_yscale("log")
     axes.set(xlim=(0, 1), ylim=(0.7, None if len(scores) else 1), xlabel="score", ylabel="pictures")
-    axes.legend(loc="upper center", frameon=False, fontsize=9)
+    axes.legend(loc="upper center", facecolor="white", framealpha=1, edgecolor="none", fontsize=9)
     return figure

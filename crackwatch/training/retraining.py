@@ -205,9 +205,14 @@ def _take_in(registry: Registry, request: Request, tools: Tools, watcher: Watche
     reviewed_files = dataset.list_files(reviewed)
     try:
         base = dataset.find_layout(request.data)
-    except DatasetError:
+    except DatasetError as exc:
         if not reviewed_files:
-            raise
+            raise DatasetError(
+                exc.problem,
+                f"At least {dataset.MINIMUM_PER_CLASS} pictures of each class are needed: take "
+                "them in with 'crackwatch dataset import FOLDER', where FOLDER holds anomaly/ and "
+                "normal/, or name such a folder with --data.",
+            ) from exc
         base = Layout(request.data / Label.ANOMALY, request.data / Label.NORMAL)
     base_files = dataset.list_files(base)
     watcher.stage(f"reading {len(base_files) + len(reviewed_files)} pictures")

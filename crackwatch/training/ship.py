@@ -86,7 +86,7 @@ def ship(models: Path, model_id: str, data: Path, destination: Path) -> Card:
 
 
 def _measured(classifier: Classifier, folder: Path, threshold: float) -> evaluation.Measures:
-    limits = images.Limits()
+    limits = images.Limits(max_pixels=images.RESIZE_UP_TO**2, larger="quarantine")
     files = dataset.list_files(dataset.find_layout(folder))
     scored = evaluation.score_files(
         files, lambda content: images.decode(content, limits), classifier
