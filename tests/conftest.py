@@ -17,3 +17,25 @@ def metu() -> Path:
     if not (folder / "valid_unbalanced").is_dir():
         pytest.skip(f"no METU photographs in {folder}; name their folder in $CRACKWATCH_METU")
     return folder
+
+
+@pytest.fixture(scope="session")
+def lenet_keras(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A LeNet that has learnt nothing, saved by Keras; never written to.
+
+    Its scores spread over 0..1, and its biases are not the zeros that Keras begins with: what went
+    wrong in an export would show.
+    """
+    import keras
+    import numpy as np
+
+    from crackwatch import lenet
+
+    keras.utils.set_random_seed(20_261_101)
+    model = lenet.build(lenet.Normalisation(1 / 40, -4.0))
+    for layer in model.layers:
+        if getattr(layer, "bias", None) is not None:
+            layer.bias.assign(np.linspace(-0.2, 0.2, layer.bias.shape[0]))
+    file = tmp_path_factory.mktemp("keras") / "lenet.keras"
+    model.save(file)
+    return file

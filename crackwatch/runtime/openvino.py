@@ -152,7 +152,12 @@ class _Graph:
             )
         # (N, 2) -> (N,): column 1, anomaly
         score = op.gather(self._node, np.int64(1), np.int64(1), name="score")
-        return ov.Model([op.result(score)], [parameter], "lenet")
+        model = ov.Model([op.result(score)], [parameter], "lenet")
+        for number, node in enumerate(model.get_ordered_ops()):
+            if node.get_type_name() in ("Constant", "Result"):
+                # OpenVINO numbers them through the whole process; two builds would differ
+                node.set_friendly_name(f"{node.get_type_name()}/{number}")
+        return model
 
     def _input(self, layer: dict[str, Any]) -> Any:
         shape = layer["config"].get("batch_shape")
@@ -209,7 +214,7 @@ class _Graph:
         self._require_shape(name, kernel, (rows, columns, channels, filters))
         self._node = op.convolution(
             self._node,
-            np.ascontiguousarray(kernel.transpose(3, 2, 0, 1)),  # (out, in, rows, columns)
+            op.constant(kernel.transpose(3, 2, 0, 1)),  # (out, in, rows, columns)
             strides,
             [0, 0],
             [0, 0],
@@ -218,7 +223,8 @@ class _Graph:
         )
         if bias:
             self._require_shape(name, bias[0], (filters,))
-            self._node = op.add(self._node, bias[0].reshape(1, -1, 1, 1), name=f"{name}/bias")
+            planes = op.constant(bias[0].reshape(1, -1, 1, 1))
+            self._node = op.add(self._node, planes, name=f"{name}/bias")
         self._shape = (
             (height - dilation[0] * (rows - 1) - 1) // strides[0] + 1,
             (width - dilation[1] * (columns - 1) - 1) // strides[1] + 1,
@@ -261,17 +267,19 @@ class _Graph:
         units, inputs = config["units"], self._shape[0]
         kernel, *bias = self._take(name, 2 if config["use_bias"] else 1)
         self._require_shape(name, kernel, (inputs, units))
-        if self._flattened is not None:
-            height, width, channels = self._flattened
-            # rows from (h, w, c) to (c, h, w)
-            kernel = kernel.reshape(height, width, channels, units).transpose(2, 0, 1, 3)
-            kernel = kernel.reshape(inputs, units)
+        # (units, inputs) is the order that OpenVINO keeps
+        if self._flattened is None:
+            transposed = kernel.T
+        else:  # columns from (h, w, c) to (c, h, w)
+            cube = kernel.reshape(*self._flattened, units)
+            transposed = cube.transpose(3, 2, 0, 1).reshape(units, inputs)
             self._flattened = None
-        transposed = np.ascontiguousarray(kernel.T)  # (units, inputs): the order OpenVINO keeps
-        self._node = op.matmul(self._node, transposed, False, True, name=name)
+        # as a constant already: an array would take its way through a list of Python floats
+        self._node = op.matmul(self._node, op.constant(transposed), False, True, name=name)
         if bias:
             self._require_shape(name, bias[0], (units,))
-            self._node = op.add(self._node, bias[0].reshape(1, -1), name=f"{name}/bias")
+            row = op.constant(bias[0].reshape(1, -1))
+            self._node = op.add(self._node, row, name=f"{name}/bias")
         self._shape = (units,)
         self._activate(name, config["activation"])
 
