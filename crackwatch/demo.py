@@ -310,7 +310,8 @@ def play(station: Station, console: Console, count: int, seed: int) -> int:
 
 
 @contextlib.contextmanager
-def _folder(keep: Path | None) -> Iterator[Path]:
+def folder_for(keep: Path | None) -> Iterator[Path]:
+    """Where the station is made: ``keep``, or a folder that is gone afterwards."""
     if keep is not None:
         if keep.exists() and (not keep.is_dir() or any(keep.iterdir())):
             raise UsageError(
@@ -342,7 +343,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.pictures < 1 or given.seed < 0:
         parser.error("--pictures must be at least 1 and --seed at least 0")
     try:
-        with _folder(given.keep) as folder:
+        with folder_for(given.keep) as folder:
             station = Station(folder)
             try:
                 console = Console(highlight=False, markup=False)

@@ -32,10 +32,9 @@ def play(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_every_picture_is_judged_reported_and_accounted_for_and_nothing_is_left_behind(
-    tmp_path: Path,
-) -> None:
-    done = play("--pictures", "7", folder=tmp_path)
+def test_every_picture_is_judged_reported_and_accounted_for(tmp_path: Path) -> None:
+    station = tmp_path / "station"
+    done = play("--pictures", "7", "--keep", str(station), folder=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     for number in range(7):
         assert f"drawn-{number:03}.jpg" in done.stdout
@@ -44,26 +43,39 @@ def test_every_picture_is_judged_reported_and_accounted_for_and_nothing_is_left_
     assert "not judged" not in done.stdout
     assert "Inspected" in done.stdout  # the report itself
     assert "SIGTERM: the daemon ended with status 0" in done.stdout
-    assert "drawn" in done.stdout.split("These pictures are")[1]
+    assert "These pictures are drawn" in done.stdout
     assert "\x1b" not in done.stdout  # colour is for terminals
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_kept_station_can_be_asked_again(tmp_path: Path) -> None:
-    station = tmp_path / "station"
-    done = play("--pictures", "3", "--keep", str(station), folder=tmp_path)
-    assert done.returncode == 0, done.stdout + done.stderr
+    config = str(station / "config.toml")
     report = subprocess.run(
-        [sys.executable, "-m", "crackwatch", "report", "--format", "json"]
-        + ["--config", str(station / "config.toml")],
+        [sys.executable, "-m", "crackwatch", "report", "--format", "json", "--config", config],
         capture_output=True,
         check=True,
         timeout=60,
     )
-    assert json.loads(report.stdout)["inspected"] == 3
-    again = play("--keep", str(station), folder=tmp_path)
-    assert again.returncode == 2
-    assert "not an empty folder" in again.stderr
+    assert json.loads(report.stdout)["inspected"] == 7  # the station that was kept still answers
+
+
+def test_a_folder_that_is_not_empty_is_left_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "config.toml").write_text("mine")
+    assert demo.main(["--keep", str(tmp_path)]) == 2
+    assert "not an empty folder" in capsys.readouterr().err
+    assert (tmp_path / "config.toml").read_text() == "mine"
+
+
+def test_a_station_that_is_not_kept_leaves_nothing_behind() -> None:
+    with demo.folder_for(None) as folder:
+        (folder / "inbox").mkdir()
+    assert not folder.exists()
+
+
+def test_a_daemon_that_ends_by_itself_is_told_with_its_last_words(tmp_path: Path) -> None:
+    """The station was never made, so the daemon has no settings."""
+    station = demo.Station(tmp_path)
+    with pytest.raises(demo.DemoError, match="status"):
+        station.start()
+    station.stop()
 
 
 def test_both_kinds_of_producer_and_every_third_with_a_crack(tmp_path: Path) -> None:

@@ -4,7 +4,8 @@ libjpeg tells of damaged picture data in one way only: it writes a line on C's `
 the missing pixels and reports success, and OpenCV passes the picture on. So while a decoder runs,
 C's ``stderr`` stands for a file in memory, which is read afterwards. This keeps such lines out of
 the journal as well. Python's own ``sys.stderr`` writes to descriptor 2 and is not touched; lines
-that no image library has written are handed on to descriptor 2.
+that no image library has written are handed on to descriptor 2. (What an assertion says that fails
+inside a decoder is lost with the process; the picture is found all the same, by its journal.)
 
 It needs glibc, where ``stderr`` is a variable that may be assigned. Elsewhere nothing is heard.
 """
