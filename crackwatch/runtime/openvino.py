@@ -153,6 +153,7 @@ class _Graph:
         # (N, 2) -> (N,): column 1, anomaly
         score = op.gather(self._node, np.int64(1), np.int64(1), name="score")
         model = ov.Model([op.result(score)], [parameter], "lenet")
+        model.output(0).get_tensor().set_names({"score"})
         for number, node in enumerate(model.get_ordered_ops()):
             if node.get_type_name() in ("Constant", "Result"):
                 # OpenVINO numbers them through the whole process; two builds would differ
