@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 import os
 import re
+import sys
 import unicodedata
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
@@ -72,7 +73,9 @@ class SettledBy(enum.StrEnum):
 class Fingerprint:
     """What ``stat`` says of a file: size and mtime are its identity, the rest are hints.
 
-    Inode numbers are reused at once, device numbers may change at a reboot: hints only.
+    Inode numbers are reused at once, device numbers may change at a reboot: hints only. Every
+    number is folded into 64 signed bits, which is what a database holds: some file systems hash
+    their inode numbers into all 64 bits, and a date after 2262 does not fit in nanoseconds.
     """
 
     size_bytes: int
@@ -83,10 +86,21 @@ class Fingerprint:
 
     @classmethod
     def of(cls, stat: os.stat_result) -> Fingerprint:
-        return cls(stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_dev, stat.st_ino)
+        return cls(
+            stat.st_size,
+            _signed(stat.st_mtime_ns),
+            _signed(stat.st_ctime_ns),
+            _signed(stat.st_dev),
+            _signed(stat.st_ino),
+        )
 
     def same_identity(self, other: Fingerprint) -> bool:
         return self.size_bytes == other.size_bytes and self.mtime_ns == other.mtime_ns
+
+
+def _signed(number: int) -> int:
+    """``number`` modulo 2**64, as a signed number: itself, wherever it fits."""
+    return (number + (1 << 63)) % (1 << 64) - (1 << 63)
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,10 +234,13 @@ class Summary:
 def working_day(moment: datetime, zone: tzinfo, day_start: time) -> date:
     """The day that ``moment`` belongs to where days begin at ``day_start`` of the station's clock.
 
-    A night shift's pictures at 02:00 belong to the day before when days begin at 06:00.
+    A night shift's pictures at 02:00 belong to the day before when days begin at 06:00. Where the
+    clocks are turned at just that hour the instant of ``day_begins`` decides, not what they show.
     """
-    local = moment.astimezone(zone)
-    return local.date() if local.time() >= day_start else local.date() - timedelta(days=1)
+    day = moment.astimezone(zone).date() + timedelta(days=1)
+    while day_begins(day, zone, day_start) > moment:
+        day -= timedelta(days=1)
+    return day
 
 
 def day_begins(day: date, zone: tzinfo, day_start: time) -> datetime:
@@ -274,7 +291,10 @@ def path_bytes(text: str) -> bytes:
         if byte:
             return bytes([int(byte, 16)])
         if short or long:
-            return chr(int(short or long, 16)).encode("utf-8", "surrogatepass")
+            code = int(short or long, 16)
+            if code > sys.maxunicode:
+                return match.group()
+            return chr(code).encode("utf-8", "surrogatepass")
         return b"\\"
 
     return _ESCAPE.sub(plain, os.fsencode(text))
