@@ -1,0 +1,509 @@
+"""Proves that everything that arrived is accounted for: the books against the folders, both ways.
+
+Reads only. Sees the books as a Protocol and the folders through the operating system; at no time
+does it hold more than a page of rows and what it found wrong.
+
+The counts come from the rows, each of which has exactly one standing, plus the files of the inbox
+that have no row yet. Then every row is held against its file, and every file against the rows:
+
+- *missing*: a row's file is not where the row says it is, nor anywhere that a move could have left
+  it. It stays missing until a person accepts that it is gone.
+- *unexplained*: a file that no row explains, in a folder that only crackwatch fills.
+- *changed*: the file is there, but it is not the picture that was inspected.
+
+A file is taken for the inspected one if size and mtime are the row's and nothing hints at a swap;
+else its hash decides. The inode is such a hint wherever a move keeps it (within a file system), the
+ctime only for a kept file: a rename sets it anew.
+
+**A kept file that was replaced by other content** is neither missing nor changed. Its row stands
+(``kept``) until the daemon takes the new content in, and the new content is an arrival without a
+row (``pending``): two arrivals, two places, the sum holds. The daemon then makes the old row
+``superseded`` and records the new one, and the sum still holds. To the daemon other content is what
+has another size, mtime or, where only hints differ, another hash, so it is the same here.
+
+Hidden files that are not crackwatch's own (a file browser's, a network file system's) cannot be
+pictures, for no hidden name is ever taken in: they are passed over.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import stat
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Literal, Protocol, TypeVar
+
+from crackwatch import inbox as inbox_module
+from crackwatch.domain import Fingerprint, Place, path_text
+from crackwatch.errors import UsageError
+from crackwatch.inbox import NamePolicy
+
+SECOND_LOOK_S = 1.0  # how long a move in progress beside a running daemon may take to be seen whole
+
+COUNTED = (
+    "kept",
+    "flagged",
+    "archived",
+    "deleted",
+    "quarantined",
+    "superseded",
+    "expired",
+    "vanished",
+    "pending",
+)
+
+_FILES_AT_ONCE = 500
+_FORBIDDEN = (errno.EACCES, errno.EPERM)
+_SIDECAR = b".json"
+_OWN_NAME = re.compile(
+    re.escape(inbox_module.OWN_PREFIX) + rb"([0-9]{1,18})\.(?:gone|part|json\.part)"
+)
+_FILED_PLACES = {
+    "flagged": Place.FLAGGED,
+    "archived": Place.ARCHIVED,
+    "quarantined": Place.QUARANTINED,
+}
+
+_ENDED = {
+    "superseded": "was superseded before it was filed",
+    "expired": "was removed when its time was over",
+    "vanished": "is gone, which a person has accepted",
+}
+T = TypeVar("T")
+Kind = Literal["missing", "unexplained", "changed"]
+
+
+class EntryLike(Protocol):
+    """One row of the books."""
+
+    @property
+    def id(self) -> int: ...
+    @property
+    def standing(self) -> str: ...
+    @property
+    def place(self) -> str: ...
+    @property
+    def source(self) -> bytes: ...
+    @property
+    def destination(self) -> bytes | None: ...
+    @property
+    def fingerprint(self) -> Fingerprint: ...
+    @property
+    def sha256(self) -> bytes | None: ...
+
+
+class SnapshotLike(Protocol):
+    def counts(self) -> Mapping[str, int]: ...
+    def total(self) -> int: ...
+    def present(self, sources: Sequence[bytes]) -> Mapping[bytes, Sequence[EntryLike]]: ...
+
+
+class BooksLike(Protocol):
+    """The books: see ``store.audits.AuditBooks``."""
+
+    def snapshot(self) -> AbstractContextManager[SnapshotLike]: ...
+    def pages(self) -> Iterator[Sequence[EntryLike]]: ...
+    def by_ids(self, ids: Sequence[int]) -> Mapping[int, EntryLike]: ...
+    def holding(self, place: Place, destinations: Sequence[bytes]) -> Mapping[bytes, EntryLike]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that is not as the books have it. ``path`` is absolute; ``id`` that of the row."""
+
+    kind: Kind
+    path: bytes
+    reason: str
+    id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """The outcome. ``counts`` has every word of ``COUNTED``; ``rows`` is how many rows there are."""
+
+    rows: int
+    unrecorded: int  # files of the inbox that have no row yet
+    counts: Mapping[str, int]
+    findings: tuple[Finding, ...]
+
+    @property
+    def arrived(self) -> int:
+        return self.rows + self.unrecorded
+
+    @property
+    def balances(self) -> bool:
+        """Whether each arrival is in exactly one place."""
+        return self.arrived == sum(self.counts.values())
+
+    @property
+    def ok(self) -> bool:
+        return self.balances and not self.findings
+
+    def of(self, kind: Kind) -> tuple[Finding, ...]:
+        return tuple(each for each in self.findings if each.kind == kind)
+
+
+class Auditor:
+    """Holds one station's folders against its books.
+
+    ``folders`` maps each place to its absolute folder; ``policy`` says which names of the inbox are
+    pictures. With ``full`` every file is hashed, whatever its size and times say. ``pause`` waits
+    between the first look and the second; ``progress`` is told how many rows have been checked.
+    """
+
+    def __init__(
+        self,
+        books: BooksLike,
+        inbox: bytes,
+        folders: Mapping[Place, bytes],
+        policy: NamePolicy,
+        *,
+        full: bool = False,
+        pause: Callable[[], None] = lambda: time.sleep(SECOND_LOOK_S),
+        progress: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        self._books = books
+        self._inbox = inbox
+        self._folders = folders
+        self._policy = policy
+        self._full = full
+        self._pause = pause
+        self._progress = progress
+        # within a file system a move is a rename, and the inode stays
+        self._keeps_inode = {
+            place: _device(folder) == _device(inbox) for place, folder in folders.items()
+        }
+
+    def audit(self) -> Audit:
+        """Looks at everything, and again at whatever seemed wrong: it counts if it still is.
+
+        Raises StoreError, SystemFault where the inbox cannot be listed, UsageError where this user
+        may not look.
+        """
+        with self._books.snapshot() as snapshot:
+            rows, found = snapshot.total(), snapshot.counts()
+            unrecorded = self._count_unrecorded(snapshot)
+        counts = {word: found.get(word, 0) for word in COUNTED}
+        counts["pending"] += unrecorded
+        suspects = [*self._rows_against_files(), *self._files_against_rows()]
+        if suspects:
+            self._pause()
+            suspects = self._second_look(suspects)
+        return Audit(rows, unrecorded, counts, tuple(suspects))
+
+    # ------------------------------------------------------------------ what has no row yet
+
+    def _count_unrecorded(self, snapshot: SnapshotLike) -> int:
+        def count(entries: Sequence[inbox_module.Entry]) -> int:
+            rows = snapshot.present([entry.source for entry in entries])
+            return sum(not self._recorded(entry, rows.get(entry.source, ())) for entry in entries)
+
+        return inbox_module.count_unrecorded(self._inbox, self._policy, count, _FILES_AT_ONCE)
+
+    def _recorded(self, entry: inbox_module.Entry, rows: Sequence[EntryLike]) -> bool:
+        """Whether the daemon would take the file for one that it has inspected."""
+        if any(_untouched(entry.fingerprint, row.fingerprint) for row in rows):
+            return True
+        alike = [row for row in rows if entry.fingerprint.same_identity(row.fingerprint)]
+        if not alike:
+            return False
+        hashed = self._hash(os.path.join(self._inbox, entry.source))
+        # one that has gone meanwhile is no arrival; one that was never read has only its identity
+        return not isinstance(hashed, bytes) or any(row.sha256 in (None, hashed) for row in alike)
+
+    # ------------------------------------------------------------------- each row, its file
+
+    def _rows_against_files(self) -> Iterator[Finding]:
+        done = 0
+        for page in self._books.pages():
+            for row in page:
+                finding = self._look_for(row)
+                if finding is not None:
+                    yield finding
+            done += len(page)
+            self._progress(done)
+
+    def _look_for(self, row: EntryLike) -> Finding | None:
+        """Where a row's file is not as the row says: what is wrong."""
+        if row.standing == "kept":
+            return self._kept(row)
+        if row.standing in _FILED_PLACES:
+            return self._filed(row, _FILED_PLACES[row.standing])
+        if row.standing == "pending":
+            return self._underway(row)
+        if row.standing == "deleted":
+            return self._deleted(row)
+        if row.standing in COUNTED:
+            return None  # it has ended; a file that is there all the same is looked at by itself
+        return Finding(
+            "unexplained",
+            os.path.join(self._inbox, row.source),
+            f"its row names a place, {row.standing!r}, that this version does not know",
+            row.id,
+        )
+
+    def _kept(self, row: EntryLike) -> Finding | None:
+        path = os.path.join(self._inbox, row.source)
+        status = _lstat(path)
+        if status is None:
+            return Finding("missing", path, "it was kept in the inbox and is gone", row.id)
+        refused = _refused(status)
+        if refused:
+            return Finding("missing", path, f"in its place there is {refused}", row.id)
+        if _untouched(Fingerprint.of(status), row.fingerprint):
+            return self._changed(path, row) if self._full else None
+        if self._policy.accepts(row.source):
+            return None  # the daemon will look; if it is other content, it was counted as pending
+        return self._changed(path, row)
+
+    def _filed(self, row: EntryLike, place: Place) -> Finding | None:
+        if row.destination is None:
+            where = os.path.join(self._inbox, row.source)
+            return Finding("missing", where, f"{row.standing}, but its row names no file", row.id)
+        path = os.path.join(self._folders[place], row.destination)
+        status = _lstat(path)
+        if status is None:
+            return Finding("missing", path, f"it was {row.standing} and is gone", row.id)
+        refused = _refused(status)
+        if refused:
+            return Finding("changed", path, f"in its place there is {refused}", row.id)
+        found = Fingerprint.of(status)
+        same = found.same_identity(row.fingerprint) and (
+            found.inode == row.fingerprint.inode or not self._keeps_inode[place]
+        )
+        if same and not self._full:
+            return None
+        return self._changed(path, row)
+
+    def _underway(self, row: EntryLike) -> Finding | None:
+        """A move that is recorded and unfinished: the file must be at one of its ends.
+
+        In the order in which a move goes, so that one that happens meanwhile is not missed. Other
+        content at the source is enough: the daemon will see it and make the row superseded.
+        """
+        source = os.path.join(self._inbox, row.source)
+        if _lstat(source) is not None:
+            return None
+        gone = b"%s%d.gone" % (inbox_module.OWN_PREFIX, row.id)
+        if row.place == Place.DELETED.value:
+            return None  # deleted already, and not yet marked so
+        if _lstat(os.path.join(os.path.dirname(source), gone)) is not None:
+            return None
+        if row.destination is not None:
+            folder = next(
+                (path for place, path in self._folders.items() if place.value == row.place), b""
+            )
+            if _lstat(os.path.join(folder, row.destination)) is not None:
+                return None
+        return Finding(
+            "missing", source, "its move is unfinished and it is at neither end of it", row.id
+        )
+
+    def _deleted(self, row: EntryLike) -> Finding | None:
+        path = os.path.join(self._inbox, row.source)
+        if row.sha256 is None:
+            return Finding(
+                "unexplained", path, "deleted, but no hash tells what was deleted", row.id
+            )
+        status = _lstat(path)
+        if status is not None and _untouched(Fingerprint.of(status), row.fingerprint):
+            # a rename on the way out would have set its ctime
+            return Finding("unexplained", path, "deleted, says its row; it never was", row.id)
+        return None
+
+    def _changed(self, path: bytes, row: EntryLike) -> Finding | None:
+        """Holds the content against the row's hash."""
+        if row.sha256 is None:  # too big to have been read: there is nothing more to compare
+            status = _lstat(path)
+            if status is None:
+                return Finding("missing", path, "it is gone", row.id)
+            if Fingerprint.of(status).same_identity(row.fingerprint):
+                return None
+            return Finding("changed", path, "its size or time is not what it was", row.id)
+        hashed = self._hash(path)
+        if hashed is None:
+            return Finding("missing", path, "it is gone", row.id)
+        if isinstance(hashed, str):
+            return Finding("changed", path, f"cannot be read: {hashed}", row.id)
+        if hashed == row.sha256:
+            return None
+        return Finding("changed", path, "its content is not what was inspected", row.id)
+
+    # ------------------------------------------------------------------- each file, its row
+
+    def _files_against_rows(self) -> Iterator[Finding]:
+        for place in (Place.FLAGGED, Place.ARCHIVED, Place.QUARANTINED):
+            for chunk in _chunks(_names_below(self._folders[place])):
+                yield from self._unexplained(place, chunk)
+        own = (
+            name
+            for name in _names_below(self._inbox, passing_over=True)
+            if os.path.basename(name).startswith(inbox_module.OWN_PREFIX)
+            and name != inbox_module.MARKER
+        )
+        for chunk in _chunks(own):
+            yield from self._leftovers(self._inbox, chunk)
+
+    def _unexplained(self, place: Place, names: Sequence[bytes]) -> Iterator[Finding]:
+        folder = self._folders[place]
+        visible = [name for name in names if not os.path.basename(name).startswith(b".")]
+        beside: dict[bytes, bytes] = {}  # what may be a sidecar, and the picture that it is beside
+        if place is Place.QUARANTINED:
+            beside = {
+                name: name.removesuffix(_SIDECAR) for name in visible if name.endswith(_SIDECAR)
+            }
+        rows = self._books.holding(place, [*visible, *beside.values()])
+        for name in visible:
+            path = os.path.join(folder, name)
+            row = rows.get(name)
+            if row is not None and row.standing not in (place.value, "pending"):
+                ended = _ENDED.get(row.standing, "is elsewhere")
+                yield Finding("unexplained", path, f"its row says that it {ended}", row.id)
+            elif row is None and beside.get(name) not in rows:
+                yield Finding("unexplained", path, "no row names this file")
+        own = [name for name in names if os.path.basename(name).startswith(inbox_module.OWN_PREFIX)]
+        yield from self._leftovers(folder, own)
+
+    def _leftovers(self, folder: bytes, names: Sequence[bytes]) -> Iterator[Finding]:
+        """Files under temporary names of ours: explained only by a move that is unfinished."""
+        ids = {name: _own_id(name) for name in names}
+        rows = self._books.by_ids([id for id in ids.values() if id is not None])
+        for name, id in ids.items():
+            row = rows.get(id) if id is not None else None
+            if row is None or row.standing != "pending":
+                yield Finding(
+                    "unexplained",
+                    os.path.join(folder, name),
+                    "left over from a move that no row says is unfinished",
+                    id if row is not None else None,
+                )
+
+    # ------------------------------------------------------------------------- second look
+
+    def _second_look(self, suspects: Sequence[Finding]) -> list[Finding]:
+        """Those that are still wrong, by fresh rows; a move may have been under way."""
+        still: list[Finding] = []
+        for some in _chunks(suspects):
+            rows = self._books.by_ids([each.id for each in some if each.id is not None])
+            for each in some:
+                row = rows.get(each.id) if each.id is not None else None
+                again = self._look_for(row) if row is not None else None
+                if again is None and each.kind == "unexplained":
+                    again = self._file_again(each)
+                if again is not None:
+                    still.append(again)
+        return still
+
+    def _file_again(self, finding: Finding) -> Finding | None:
+        if _lstat(finding.path) is None:
+            return None
+        for place, folder in self._folders.items():
+            if finding.path.startswith(folder + b"/"):
+                name = finding.path[len(folder) + 1 :]
+                return next(self._unexplained(place, [name]), None)
+        name = finding.path[len(self._inbox) + 1 :]
+        if os.path.basename(name).startswith(inbox_module.OWN_PREFIX):
+            return next(self._leftovers(self._inbox, [name]), None)
+        return None
+
+    # ----------------------------------------------------------------------------- reading
+
+    def _hash(self, path: bytes) -> bytes | str | None:
+        """The SHA-256 of a file's content; None if it is gone, a text if it cannot be read."""
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                    return "it is no regular file any more"
+                return inbox_module.sha256_of(descriptor)
+            finally:
+                os.close(descriptor)
+        except FileNotFoundError:
+            return None
+        except PermissionError as exc:
+            raise _unseen(path, exc) from exc
+        except OSError as exc:
+            return exc.strerror or str(exc)
+
+
+def _untouched(found: Fingerprint, row: Fingerprint) -> bool:
+    """Whether not even a hint has changed; the device's number may, at a reboot."""
+    return found.same_identity(row) and found.inode == row.inode and found.ctime_ns == row.ctime_ns
+
+
+def _refused(status: os.stat_result) -> str | None:
+    """What stands in a file's place, if it is no regular file."""
+    if stat.S_ISREG(status.st_mode):
+        return None
+    if stat.S_ISDIR(status.st_mode):
+        return "a folder"
+    return inbox_module.kind_refused(status.st_mode) or "no regular file"
+
+
+def _own_id(name: bytes) -> int | None:
+    match = _OWN_NAME.fullmatch(os.path.basename(name))
+    return int(match[1]) if match else None
+
+
+def _device(folder: bytes) -> int | None:
+    status = _lstat(os.path.realpath(folder))
+    return None if status is None else status.st_dev
+
+
+def _lstat(path: bytes) -> os.stat_result | None:
+    """None if there is nothing. Raises UsageError where this user may not look."""
+    try:
+        return os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as exc:
+        raise _unseen(path, exc) from exc
+
+
+def _names_below(folder: bytes, *, passing_over: bool = False) -> Iterator[bytes]:
+    """Every name below a folder that is not a folder itself, relative to it, folder by folder.
+
+    ``passing_over`` what this user may not list; else that raises UsageError.
+    """
+    waiting = [b""]
+    while waiting:
+        below = waiting.pop()
+        try:
+            with os.scandir(os.path.join(folder, below) if below else folder) as entries:
+                for entry in entries:
+                    name = os.path.join(below, entry.name)
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(name)
+                    else:
+                        yield name
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as exc:
+            if not (passing_over and exc.errno in _FORBIDDEN):
+                raise _unseen(os.path.join(folder, below), exc) from exc
+
+
+def _chunks(each: Iterable[T]) -> Iterator[list[T]]:
+    held: list[T] = []
+    for one in each:
+        held.append(one)
+        if len(held) == _FILES_AT_ONCE:
+            yield held
+            held = []
+    if held:
+        yield held
+
+
+def _unseen(path: bytes, exc: OSError) -> UsageError:
+    problem = f"{path_text(path)}: cannot be looked at: {exc.strerror}"
+    if exc.errno in _FORBIDDEN:
+        return UsageError(
+            problem,
+            "Run the audit as the user that the station runs as; what it cannot see it cannot "
+            "prove.",
+        )
+    return UsageError(problem, "Look at that disk (dmesg, smartctl), then audit again.")

@@ -1,0 +1,89 @@
+"""The inspections of a window as CSV, a line each, oldest first; holds one line at a time."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterable
+from datetime import datetime, tzinfo
+from typing import Protocol, TextIO
+
+from crackwatch.domain import Outcome, path_text
+from crackwatch.reporting.summary import LineLike
+
+# column: what it holds. This is the documentation that ``report --help`` points to.
+COLUMNS = {
+    "id": "number of the inspection; never used twice",
+    "inspected_at": "ISO 8601 with offset, the station's time",
+    "outcome": "normal, anomaly or quarantined",
+    "standing": "where the file is or how it ended: kept, flagged, archived, deleted, quarantined, "
+    "pending (not moved yet), superseded (not counted by the other formats), expired, vanished",
+    "score": "probability of an anomaly, 0 to 1; empty if quarantined",
+    "threshold": "anomaly if score >= threshold",
+    "model": "the model that judged",
+    "source": "path in the inbox",
+    "path": "where the file is now; empty where there is none any more",
+    "reason": "why it was quarantined",
+    "detail": "the reason in words",
+    "sha256": "of the picture's bytes; empty if it was too big to be read",
+    "duplicate_of": "id of the first inspection of the very same bytes",
+}
+
+_NO_FILE = frozenset({"deleted", "superseded", "expired", "vanished"})
+# A spreadsheet takes a cell that begins with one of these for a formula, and runs it.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+class FullLine(LineLike, Protocol):
+    """One inspection with everything that a line of CSV tells."""
+
+    @property
+    def id(self) -> int: ...
+    @property
+    def outcome(self) -> Outcome: ...
+    @property
+    def threshold(self) -> float | None: ...
+    @property
+    def detail(self) -> str | None: ...
+    @property
+    def sha256(self) -> bytes | None: ...
+    @property
+    def duplicate_of(self) -> int | None: ...
+
+
+def write(
+    stream: TextIO,
+    lines: Iterable[FullLine],
+    whereabouts: Callable[[LineLike], bytes],
+    zone: tzinfo | None,
+) -> None:
+    """Writes a header and a line for each inspection. Raises OSError."""
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for line in lines:
+        path = b"" if line.standing in _NO_FILE else whereabouts(line)
+        writer.writerow(
+            [
+                line.id,
+                _iso(line.inspected_at, zone),
+                line.outcome.value,
+                str(line.standing),
+                line.score,
+                line.threshold,
+                line.model,
+                safe(path_text(line.source)),
+                safe(path_text(path)),
+                line.reason,
+                safe(line.detail or ""),
+                line.sha256.hex() if line.sha256 else "",
+                line.duplicate_of,
+            ]
+        )
+
+
+def safe(cell: str) -> str:
+    """The cell with an apostrophe before it if a spreadsheet would take it for a formula."""
+    return "'" + cell if cell.startswith(_FORMULA) else cell
+
+
+def _iso(moment: datetime, zone: tzinfo | None) -> str:
+    return moment.astimezone(zone).isoformat()

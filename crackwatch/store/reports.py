@@ -1,0 +1,218 @@
+"""Reading the books for a report: counts and lines of a window; never writes, knows no folder."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Protocol
+
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    func,
+    select,
+    type_coerce,
+)
+
+from crackwatch.domain import Outcome, Place, Window
+from crackwatch.store.engine import explained, open_reader
+from crackwatch.store.schema import from_microseconds, inspections, models
+from crackwatch.store.standing import Standing, standing
+
+# Every hour of every zone in use begins with one: zones differ by whole quarters of an hour.
+QUARTER = timedelta(minutes=15)
+_QUARTER_US = QUARTER // timedelta(microseconds=1)
+
+_ROWS_AT_ONCE = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """How many inspections of one kind fell into a quarter of an hour; superseded ones left out."""
+
+    quarter: datetime  # its beginning, UTC
+    outcome: Outcome
+    model: str | None
+    threshold: float | None
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """The tallies of a window in order of time, and how many of its rows were superseded."""
+
+    tallies: tuple[Tally, ...]
+    superseded: int
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One inspection as a report lists it. Times are UTC; paths are relative."""
+
+    id: int
+    inspected_at: datetime
+    outcome: Outcome
+    score: float | None
+    threshold: float | None
+    model: str | None
+    standing: Standing
+    source: bytes
+    place: Place
+    destination: bytes | None
+    reason: str | None
+    detail: str | None
+    sha256: bytes | None
+    duplicate_of: int | None
+
+
+class Present(Protocol):
+    """A file that is in the inbox: see ``inbox.Entry``."""
+
+    @property
+    def source(self) -> bytes: ...
+    @property
+    def fingerprint(self) -> Any: ...
+
+
+class ReportRows:
+    """The books as they stood at one moment: one read transaction; see ``reading``."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def counts(self, window: Window) -> Counts:
+        """Everything that is counted in a window, from the window's covering index.
+
+        That index does not know which rows were superseded. They are few: they are counted by
+        themselves and taken off.
+        """
+        tallies = self._tallies(_within(window))
+        superseded = self._tallies(_within(window) & inspections.c.superseded_at.is_not(None))
+        names = dict(self._connection.execute(select(models.c.pk, models.c.id)).tuples().all())
+        tallies.subtract(superseded)
+        return Counts(
+            tuple(
+                Tally(
+                    from_microseconds(quarter * _QUARTER_US),
+                    Outcome(outcome),
+                    names.get(model_pk) if model_pk is not None else None,
+                    threshold,
+                    count,
+                )
+                for (quarter, outcome, model_pk, threshold), count in tallies.items()
+                if count
+            ),
+            superseded.total(),
+        )
+
+    def _tallies(
+        self, condition: ColumnElement[bool]
+    ) -> Counter[tuple[int, str, int | None, float | None]]:
+        row = inspections.c
+        # integers divide downwards only from zero on; nothing was inspected before 1970
+        quarter = type_coerce(row.inspected_at, BigInteger).op("/")(_QUARTER_US)
+        kind = (quarter, row.outcome, row.model_pk, row.threshold)
+        query = select(*kind, func.count()).where(condition).group_by(*kind).order_by(quarter)
+        return Counter({tuple(key): count for *key, count in self._connection.execute(query)})
+
+    def lines(
+        self,
+        window: Window,
+        outcome: Outcome | None = None,
+        *,
+        limit: int | None = None,
+        superseded: bool = False,
+        newest_first: bool = True,
+    ) -> Iterator[Line]:
+        """The inspections of a window, streamed; of one outcome, or of all.
+
+        Superseded ones are left out unless asked for.
+        """
+        row = inspections.c
+        query = (
+            select(
+                row.id,
+                row.inspected_at,
+                row.outcome,
+                row.score,
+                row.threshold,
+                models.c.id,
+                standing(),
+                row.source,
+                row.place,
+                row.destination,
+                row.reason,
+                row.detail,
+                row.sha256,
+                row.duplicate_of,
+            )
+            .select_from(inspections.outerjoin(models, models.c.pk == row.model_pk))
+            .where(_within(window))
+            .limit(limit)
+        )
+        if newest_first:
+            query = query.order_by(row.inspected_at.desc(), row.id.desc())
+        else:
+            query = query.order_by(row.inspected_at, row.id)
+        if outcome is not None:
+            query = query.where(row.outcome == outcome.value)
+        if not superseded:
+            query = query.where(row.superseded_at.is_(None))
+        found = self._connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(query)
+        for id, at, what, score, threshold, model, state, source, place, *rest in found:
+            yield Line(
+                id,
+                at,
+                Outcome(what),
+                score,
+                threshold,
+                model,
+                Standing(state),
+                source,
+                Place(place),
+                *rest,
+            )
+
+    def recorded(self, station: str) -> Callable[[Present], bool]:
+        """Tells whether a file of the inbox has its row, by name, size and mtime alone.
+
+        A report does not read pictures; the audit does, where something else about a file has
+        changed. Holds 64 bits a file that stays in the inbox: with a million of them, one new file
+        in ten million million would be taken for a known one.
+        """
+        row = inspections.c
+        query = select(row.source, row.size_bytes, row.mtime_ns).where(
+            row.released_at.is_(None), row.station == station
+        )
+        found = self._connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(query)
+        digests = {hash(tuple(each)) for each in found}
+
+        def holds(file: Present) -> bool:
+            stat = file.fingerprint
+            return hash((file.source, stat.size_bytes, stat.mtime_ns)) in digests
+
+        return holds
+
+
+@contextlib.contextmanager
+def reading(file: Path) -> Iterator[ReportRows]:
+    """The books as they stand now, whatever is recorded meanwhile; opened for reading only.
+
+    Raises StoreError, or StoreVersionError where the database is not migrated or is too new.
+    """
+    engine = open_reader(file)
+    try:
+        with explained(file), engine.begin() as connection:
+            yield ReportRows(connection)
+    finally:
+        engine.dispose()
+
+
+def _within(window: Window) -> ColumnElement[bool]:
+    at = inspections.c.inspected_at
+    return (at >= window.since) & (at < window.until)
