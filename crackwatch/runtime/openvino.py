@@ -8,6 +8,7 @@ kernel of the first dense layer is permuted once, here, instead of every picture
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import sys
@@ -44,6 +45,17 @@ Weights = dict[str, list[NDArray[np.float32]]]
 # ----------------------------------------------------------------------------------- running
 
 
+@functools.cache
+def _core() -> Any:
+    """The one core of this process; never let go.
+
+    OpenVINO's CPU plugin gives the thread that makes it an alternate signal stack and frees it with
+    the last core, on whichever thread that is. Dropped by another thread (a new champion's), it
+    would leave the main thread with a stack that is gone, and the next SIGTERM with a segfault.
+    """
+    return ov.Core()
+
+
 class OpenvinoClassifier:
     """A built graph, compiled for this processor, in float32; see ``runtime.Classifier``.
 
@@ -66,7 +78,7 @@ class OpenvinoClassifier:
         if threads is not None:
             options["INFERENCE_NUM_THREADS"] = threads
         try:
-            core = ov.Core()
+            core = _core()
             compiled = core.compile_model(core.read_model(graph, weights), "CPU", options)
             self._request = compiled.create_infer_request()
         except RuntimeError as exc:
