@@ -279,7 +279,7 @@ def play(station: Station, console: Console, count: int, seed: int) -> int:
     console.print("crackwatch run ...")
     station.start()
     since = datetime.now(UTC)
-    console.print(f"Drawing {count} pictures into {station.inbox} ...\n")
+    console.print(f"Drawing {count} pictures into {station.inbox} ...\n", soft_wrap=True)
     dropped: list[Dropped] = []
     on_terminal = Console(stderr=True)
     for number in track(
@@ -296,9 +296,9 @@ def play(station: Station, console: Console, count: int, seed: int) -> int:
     lines = station.ask("report", "--since", since.isoformat(), "--format", "csv")
     tell(console, dropped, read_lines(lines))
     console.print(
-        "\nThese pictures are drawn; the model was trained on photographs of concrete and has\n"
-        "never seen a drawn one. What it makes of them says nothing about how it does on\n"
-        "photographs: for that, see its card ('crackwatch models show').\n"
+        "\nThese pictures are drawn; the model was trained on photographs of concrete\n"
+        "and has never seen a drawn one. What it makes of them says nothing about how\n"
+        "it does on photographs: for that, see its card ('crackwatch models show').\n"
     )
     console.print("crackwatch report --since today")
     reported = station.show("report", "--since", "today")
@@ -351,7 +351,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             finally:
                 station.stop()
     except CrackwatchError as exc:
-        Console(stderr=True, highlight=False, markup=False).print(f"demo: {exc}")
+        Console(stderr=True, highlight=False, markup=False).print(f"demo: {exc}", soft_wrap=True)
         return exc.exit_status
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
