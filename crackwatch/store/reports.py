@@ -93,7 +93,8 @@ class ReportRows:
         """
         tallies = self._tallies(_within(window))
         superseded = self._tallies(_within(window) & inspections.c.superseded_at.is_not(None))
-        names = dict(self._connection.execute(select(models.c.pk, models.c.id)).tuples().all())
+        known = self._connection.execute(select(models.c.pk, models.c.id))
+        names = {row.pk: row.id for row in known}
         tallies.subtract(superseded)
         return Counts(
             tuple(
