@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import stat
 
 _AT_FDCWD = -100
 _RENAME_NOREPLACE = 1
@@ -48,7 +49,7 @@ def rename_noreplace(source: bytes, destination: bytes) -> None:
 
 def is_reservation(status: os.stat_result) -> bool:
     """Whether a file can be what an interrupted ``rename_noreplace`` left behind."""
-    return status.st_size == 0 and status.st_mode & 0o777 == 0o600
+    return status.st_size == 0 and status.st_mode == stat.S_IFREG | 0o600
 
 
 def syncfs(folder: bytes) -> None:
@@ -66,7 +67,7 @@ def fsync_folder(folder: bytes) -> None:
     """Makes durable the names in ``folder``; a folder that is gone has none. Raises OSError."""
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return
     try:
         os.fsync(descriptor)

@@ -1,8 +1,9 @@
 """Carries out the moves that committed rows demand; safe to repeat after a crash at any point.
 
-No name that a producer can write is ever unlinked. A file is first renamed without replacing: to
-its destination, or, to be given up, to a name of ours beside it. Only there is it compared with its
-row: another file may have taken its name after it was read. One that differs is renamed back.
+No name that a producer can write is ever unlinked. A file whose size and mtime are the row's is
+renamed without replacing: to its destination, or, to be given up, to a name of ours beside it. Only
+there is it compared with the row by its hash: another file may have taken its name at the last
+moment. One that differs is renamed back.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ from __future__ import annotations
 import contextlib
 import enum
 import errno
+import itertools
 import json
 import os
+import stat
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -19,9 +22,14 @@ from crackwatch import inbox as inbox_module
 from crackwatch.domain import Fingerprint, Place, QuarantineReason, path_text
 from crackwatch.errors import SystemFault
 from crackwatch.filing import durable
-from crackwatch.filing.names import SIDECAR_SUFFIX, fit
+from crackwatch.filing.names import NAME_MAX_BYTES, SIDECAR_SUFFIX, fit
 
 _COPY_CHUNK_BYTES = 1 << 20
+_SIDECAR_MAX_BYTES = 1 << 20
+_COARSEST_MTIME_NS = 2_000_000_000  # FAT keeps every other second
+
+# The name leads nowhere any more: something else has taken its place or that of a folder above it.
+_NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 
 
 class Demand(Protocol):
@@ -50,9 +58,9 @@ class Result(enum.Enum):
 
     DONE = "done"
     GONE = "gone"  # a producer took the file away after it was inspected
-    REPLACED = "replaced"  # other content had its name; that content is back in the inbox
-    TAKEN = "taken"  # a file stands at the destination: choose another, commit it, try again
-    REFUSED = "refused"  # this user may not move it: try again later
+    REPLACED = "replaced"  # other content has its name; that content is in the inbox
+    TAKEN = "taken"  # something stands in the way: choose another name, commit it, try again
+    REFUSED = "refused"  # this one file cannot be moved now: try again later
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,16 +87,21 @@ class Mover:
                 return self._give_up(demand)
             return self._move(demand)
         except OSError as exc:
-            if exc.errno in (errno.EACCES, errno.EPERM):
-                return Filed(Result.REFUSED, f"{exc.strerror}")
-            raise _fault(exc) from exc
+            if exc.errno in inbox_module.SYSTEM_ERRNOS:
+                raise _fault(exc) from exc
+            # rights, names too long or impossible there: this file's trouble, not the station's
+            return Filed(Result.REFUSED, exc.strerror or str(exc))
 
     def sync(self) -> None:
         """Makes every rename since the last call durable, once a folder. Raises SystemFault."""
         try:
             # a destination's name must be safe before the source's absence is
-            for folder in sorted(self._dirty, key=lambda f: f.startswith(self._inbox)):
-                durable.fsync_folder(folder)
+            self._sync_destinations()
+            for folder in sorted(self._dirty):
+                try:
+                    durable.fsync_folder(folder)
+                except PermissionError:  # a producer took this folder's rights away
+                    durable.syncfs(self._inbox)
         except OSError as exc:
             raise _fault(exc) from exc
         self._dirty.clear()
@@ -103,48 +116,61 @@ class Mover:
     # ------------------------------------------------------------------------------ one rename
 
     def _move(self, demand: Demand) -> Filed:
-        source = os.path.join(self._inbox, demand.source)
-        destination = self._destination(demand)
-        self._make_folder(os.path.dirname(destination))
+        source, destination = self._source(demand), self._destination(demand)
+        gone = self._gone_name(demand)
+        if self._exists(gone):
+            # an earlier process died while it gave the source of a copy up
+            if self._is_the_rows(gone, demand):
+                source = gone
+            else:
+                self._put_back(gone, demand)
+        if not self._has_identity(source, demand):
+            return self._without_source(demand, destination)
+        if not self._make_way(demand, destination):
+            return Filed(Result.TAKEN)
         try:
             durable.rename_noreplace(source, destination)
-        except FileNotFoundError:
-            return self._moved_before(demand, destination)
         except FileExistsError:
-            return self._met_something(demand, source, destination)
+            return self._met_something(demand, destination)
         except OSError as exc:
             if exc.errno == errno.EXDEV:
                 return self._move_across(demand, source, destination)
+            if exc.errno in _NOT_THERE:
+                return self._without_source(demand, destination)
             raise
-        self._dirty |= {os.path.dirname(source), os.path.dirname(destination)}
-        if not self._is_the_one(destination, demand):
-            self._put_back(destination, source, demand.id)
+        self._touched(source, destination)
+        if not self._has_content(destination, demand):
+            self._put_back(destination, demand)
             return Filed(Result.REPLACED)
         self._write_sidecar(demand, destination)
         return Filed(Result.DONE)
 
-    def _moved_before(self, demand: Demand, destination: bytes) -> Filed:
-        """The source is gone: either an earlier attempt moved it, or a producer took it away."""
-        if self._is_the_one(destination, demand):
-            self._dirty |= {
-                os.path.dirname(os.path.join(self._inbox, demand.source)),
-                os.path.dirname(destination),
-            }
+    def _without_source(self, demand: Demand, destination: bytes) -> Filed:
+        """The row's file does not stand under its name: was it moved before, or taken away?"""
+        source = self._source(demand)
+        if self._has_content(destination, demand):
+            self._touched(source, destination)
             self._write_sidecar(demand, destination)
             return Filed(Result.DONE)
-        if self._exists(self._gone_name(demand)):
-            # a copy's source that was being given up when the station died
-            return self._give_up(demand)
-        return Filed(Result.GONE)
+        return self._missing(source, Result.GONE)
 
-    def _met_something(self, demand: Demand, source: bytes, destination: bytes) -> Filed:
+    def _missing(self, source: bytes, otherwise: Result) -> Filed:
+        """What to make of a file that is not where it was. Raises SystemFault without an inbox."""
+        if self._exists(source):
+            return Filed(Result.REPLACED)
+        try:
+            os.stat(self._inbox)
+        except OSError as exc:
+            raise inbox_module.inbox_fault(self._inbox, exc) from exc
+        return Filed(otherwise)
+
+    def _met_something(self, demand: Demand, destination: bytes) -> Filed:
         """Both names exist. Our own leftovers are cleared; anything else keeps its name."""
-        status = os.lstat(destination)
-        if durable.is_reservation(status) and demand.fingerprint.size_bytes:
+        if durable.is_reservation(os.lstat(destination)) and demand.fingerprint.size_bytes:
             os.unlink(destination)
             return self._move(demand)
-        if self._is_the_one(destination, demand) and self._is_the_one(source, demand):
-            # a hard link, or a copy made by hand: the destination has what the row promises
+        if self._has_content(destination, demand):
+            # a copy, a hard link: the destination has what the row promises
             return self._finish_copy(demand, destination)
         return Filed(Result.TAKEN)
 
@@ -152,38 +178,42 @@ class Mover:
 
     def _move_across(self, demand: Demand, source: bytes, destination: bytes) -> Filed:
         if self._exists(destination):
-            if self._has_hash(destination, demand):
-                return self._finish_copy(demand, destination)
-            return Filed(Result.TAKEN)
+            return self._met_something(demand, destination)
         partial = os.path.join(
             os.path.dirname(destination), inbox_module.OWN_PREFIX + b"%d.part" % demand.id
         )
         with contextlib.suppress(FileNotFoundError):
             os.unlink(partial)  # in a folder of ours, under a name of ours
         try:
-            if not self._copy(demand, partial):
-                os.unlink(partial)
-                return Filed(Result.REPLACED)
-        except FileNotFoundError:
+            copied = self._copy(demand, source, partial)
+            if copied:
+                durable.rename_noreplace(partial, destination)
+        except FileExistsError:
+            return Filed(Result.TAKEN)
+        finally:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(partial)
-            return self._moved_before(demand, destination)
-        try:
-            durable.rename_noreplace(partial, destination)
-        except FileExistsError:
-            os.unlink(partial)
-            return Filed(Result.TAKEN)
+        if not copied:
+            if source != self._source(demand):
+                self._put_back(source, demand)
+            return self._without_source(demand, destination)
         return self._finish_copy(demand, destination)
 
-    def _copy(self, demand: Demand, partial: bytes) -> bool:
+    def _copy(self, demand: Demand, source: bytes, partial: bytes) -> bool:
         """Copies and syncs; False where what was read is not what the row says."""
         folder = inbox_module.open_folder(self._inbox)
         try:
-            reading = inbox_module.open_beneath(folder, demand.source)
+            reading = inbox_module.open_beneath(folder, os.path.relpath(source, self._inbox))
+        except OSError as exc:
+            if exc.errno in _NOT_THERE:
+                return False
+            raise
         finally:
             os.close(folder)
         try:
-            status = os.fstat(reading)
+            before = os.fstat(reading)
+            if not stat.S_ISREG(before.st_mode):
+                return False
             writing = os.open(
                 partial, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
             )
@@ -192,11 +222,17 @@ class Mover:
                     view = memoryview(chunk)
                     while view:
                         view = view[os.write(writing, view) :]
-                os.utime(writing, ns=(status.st_atime_ns, status.st_mtime_ns))
-                os.fchmod(writing, status.st_mode & 0o777)
+                os.utime(writing, ns=(before.st_atime_ns, before.st_mtime_ns))
+                with contextlib.suppress(PermissionError):  # FAT knows no modes
+                    os.fchmod(writing, before.st_mode & 0o777)
                 os.fsync(writing)
-                if demand.sha256 is None:  # too big to have been read: size and mtime must do
-                    return demand.fingerprint.same_identity(Fingerprint.of(os.fstat(writing)))
+                if demand.sha256 is None:  # too big to have been read: what stat says must do
+                    found = Fingerprint.of(os.fstat(reading))
+                    return (
+                        found == Fingerprint.of(before)
+                        and found.same_identity(demand.fingerprint)
+                        and os.fstat(writing).st_size == found.size_bytes
+                    )
                 return inbox_module.sha256_of(writing) == demand.sha256
             finally:
                 os.close(writing)
@@ -206,105 +242,154 @@ class Mover:
     def _finish_copy(self, demand: Demand, destination: bytes) -> Filed:
         """The destination holds the picture: durable first, then the source is given up."""
         self._write_sidecar(demand, destination)
-        durable.fsync_folder(os.path.dirname(destination))
+        self._touched(destination)
+        self._sync_destinations()
         given_up = self._give_up(demand)
-        # whatever stood under the source's name by then is back there, as an arrival of its own;
-        # this row's picture is where it belongs
+        # whatever else stands under the source's name by now stays there, as an arrival of its
+        # own; this row's picture is where it belongs
         return Filed(Result.DONE) if given_up.result is not Result.REFUSED else given_up
+
+    def _sync_destinations(self) -> None:
+        """Makes durable every new name outside the inbox, those of new folders included."""
+        outside = {folder for folder in self._dirty if not self._is_in_inbox(folder)}
+        for folder in sorted(outside):
+            durable.fsync_folder(folder)
+        self._dirty -= outside
 
     # --------------------------------------------------------------------------- giving up
 
     def _give_up(self, demand: Demand) -> Filed:
         """Removes the row's file from the inbox, and only that file."""
-        source = os.path.join(self._inbox, demand.source)
-        gone = self._gone_name(demand)
+        source, gone = self._source(demand), self._gone_name(demand)
         if not self._exists(gone):
+            if not self._has_identity(source, demand):
+                return self._missing(source, Result.DONE)
             try:
                 durable.rename_noreplace(source, gone)
-            except FileNotFoundError:
-                return Filed(Result.DONE if demand.place is Place.DELETED else Result.GONE)
-            self._dirty.add(os.path.dirname(source))
-        if not self._is_the_one(gone, demand):
-            self._put_back(gone, source, demand.id)
+            except (FileNotFoundError, NotADirectoryError):
+                return self._missing(source, Result.DONE)
+            self._touched(source)
+        if not self._is_the_rows(gone, demand):
+            self._put_back(gone, demand)
             return Filed(Result.REPLACED)
         os.unlink(gone)
-        self._dirty.add(os.path.dirname(source))
+        self._touched(source)
         return Filed(Result.DONE)
 
     def _gone_name(self, demand: Demand) -> bytes:
-        folder = os.path.dirname(os.path.join(self._inbox, demand.source))
+        folder = os.path.dirname(self._source(demand))
         return os.path.join(folder, inbox_module.OWN_PREFIX + b"%d.gone" % demand.id)
 
-    def _put_back(self, where: bytes, source: bytes, id: int) -> None:
+    def _put_back(self, where: bytes, demand: Demand) -> None:
         """Gives foreign content its name back, or one beside it if that has been taken again."""
-        folder, name = os.path.split(source)
-        attempt = 0
-        target = source
-        while True:
+        folder, name = os.path.split(self._source(demand))
+        for attempt in itertools.count():
+            extra = b" (%d-%d)" % (demand.id, attempt) if attempt else b""
+            target = os.path.join(folder, fit(name, extra, NAME_MAX_BYTES))
             try:
                 durable.rename_noreplace(where, target)
                 break
             except FileExistsError:
-                attempt += 1
-                again = fit(name, b" (%d-%d)" % (id, attempt), 255)
-                target = os.path.join(folder, again)
-            except FileNotFoundError:
+                continue
+            except (FileNotFoundError, NotADirectoryError):
                 if not self._exists(where):
+                    return  # somebody took it even from here: it was theirs
+                if folder == self._inbox:
                     raise
-                os.makedirs(folder, exist_ok=True)  # the producer removed the folder meanwhile
-        self._dirty |= {folder, os.path.dirname(where)}
+                folder = self._inbox  # the producer removed the folder meanwhile
+        self._touched(target, where)
 
     # ------------------------------------------------------------------------------- comparing
 
-    def _is_the_one(self, path: bytes, demand: Demand) -> bool:
-        """Whether the file at ``path`` is what the row inspected: by stat, else by its hash."""
+    def _has_identity(self, path: bytes, demand: Demand) -> bool:
+        """Whether a regular file of the row's size and mtime stands there."""
         try:
             status = os.lstat(path)
-        except (FileNotFoundError, NotADirectoryError):
-            return False
-        found = Fingerprint.of(status)
-        if found.same_identity(demand.fingerprint) and found.inode == demand.fingerprint.inode:
-            return True
-        return self._has_hash(path, demand)
+        except OSError as exc:
+            if exc.errno in _NOT_THERE:
+                return False
+            raise
+        return stat.S_ISREG(status.st_mode) and Fingerprint.of(status).same_identity(
+            demand.fingerprint
+        )
 
-    def _has_hash(self, path: bytes, demand: Demand) -> bool:
+    def _has_content(self, path: bytes, demand: Demand) -> bool:
+        """Whether the file at ``path`` has the bytes that the row inspected."""
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as exc:
-            if exc.errno in (errno.ENOENT, errno.ELOOP, errno.ENXIO, errno.ENOTDIR):
+            if exc.errno in _NOT_THERE or exc.errno == errno.ENXIO:
                 return False
             raise
         try:
-            found = Fingerprint.of(os.fstat(descriptor))
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                return False
+            found = Fingerprint.of(status)
             if found.size_bytes != demand.fingerprint.size_bytes:
                 return False
             if demand.sha256 is None:
-                return found.mtime_ns == demand.fingerprint.mtime_ns
+                return abs(found.mtime_ns - demand.fingerprint.mtime_ns) < _COARSEST_MTIME_NS
             return inbox_module.sha256_of(descriptor) == demand.sha256
         finally:
             os.close(descriptor)
+
+    def _is_the_rows(self, path: bytes, demand: Demand) -> bool:
+        """Whether it is the very file: the same bytes sent again are an arrival of their own."""
+        return self._has_identity(path, demand) and self._has_content(path, demand)
 
     def _exists(self, path: bytes) -> bool:
         return os.path.lexists(path)
 
     # --------------------------------------------------------------------------------- folders
 
+    def _source(self, demand: Demand) -> bytes:
+        return os.path.join(self._inbox, demand.source)
+
     def _destination(self, demand: Demand) -> bytes:
         if demand.destination is None:
             raise ValueError(f"row {demand.id} has no destination")
         return os.path.join(self._folders[demand.place], demand.destination)
 
+    def _touched(self, *paths: bytes) -> None:
+        """The names of ``paths`` have changed: their folders are to be synced."""
+        self._dirty |= {os.path.dirname(path) for path in paths}
+
+    def _is_in_inbox(self, folder: bytes) -> bool:
+        return folder == self._inbox or folder.startswith(os.path.join(self._inbox, b""))
+
+    def _make_way(self, demand: Demand, destination: bytes) -> bool:
+        """Makes the destination's folders; False where a file stands in the place of one, or in
+        that of the sidecar."""
+        folder = os.path.dirname(destination)
+        try:
+            self._make_folder(folder)
+        except (FileExistsError, NotADirectoryError):
+            if os.path.isdir(self._folders[demand.place]):
+                return False
+            raise
+        sidecar = destination + SIDECAR_SUFFIX
+        return (
+            demand.place is not Place.QUARANTINED
+            or not self._exists(sidecar)
+            or self._is_our_sidecar(sidecar, demand)
+        )
+
     def _make_folder(self, folder: bytes) -> None:
         """Makes a folder and its parents; each new name is synced in its parent later."""
+        if os.path.isdir(folder):
+            return
         try:
             os.mkdir(folder)
-        except FileExistsError:
-            return
         except FileNotFoundError:
             self._make_folder(os.path.dirname(folder))
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(folder)
-        self._dirty.add(os.path.dirname(folder))
+            os.mkdir(folder)
+        except FileExistsError:
+            if not os.path.isdir(folder):
+                raise
+        self._touched(folder)
+
+    # -------------------------------------------------------------------------------- sidecars
 
     def _write_sidecar(self, demand: Demand, destination: bytes) -> None:
         """Puts the reason beside a quarantined picture; rewritten from the row each time."""
@@ -317,15 +402,42 @@ class Mover:
             "detail": demand.detail,
             "sha256": demand.sha256.hex() if demand.sha256 else None,
         }
-        folder = os.path.dirname(destination)
+        folder, sidecar = os.path.dirname(destination), destination + SIDECAR_SUFFIX
         partial = os.path.join(folder, inbox_module.OWN_PREFIX + b"%d.json.part" % demand.id)
         text = json.dumps(document, ensure_ascii=False, indent=2) + "\n"
-        with open(partial, "wb") as file:
-            file.write(text.encode())
-            file.flush()
-            os.fsync(file.fileno())
-        os.rename(partial, destination + SIDECAR_SUFFIX)
-        self._dirty.add(folder)
+        try:
+            with open(partial, "wb") as file:
+                file.write(text.encode())
+                file.flush()
+                os.fsync(file.fileno())
+            if self._is_our_sidecar(sidecar, demand):
+                os.rename(partial, sidecar)
+            else:
+                durable.rename_noreplace(partial, sidecar)
+        except FileExistsError:
+            pass  # a person's file since a moment ago: it stays, and the row has the reason
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(partial)
+        self._touched(sidecar)
+
+    def _is_our_sidecar(self, sidecar: bytes, demand: Demand) -> bool:
+        """Whether this row's sidecar stands there, or what an interrupted rename left of it."""
+        try:
+            status = os.lstat(sidecar)
+            if durable.is_reservation(status):
+                return True
+            if not stat.S_ISREG(status.st_mode) or status.st_size > _SIDECAR_MAX_BYTES:
+                return False
+            with open(sidecar, "rb") as file:
+                document = json.loads(file.read())
+        except (FileNotFoundError, ValueError):
+            return False
+        return (
+            isinstance(document, dict)
+            and document.get("id") == demand.id
+            and document.get("source") == path_text(demand.source)
+        )
 
 
 def _fault(exc: OSError) -> SystemFault:

@@ -9,11 +9,16 @@ from datetime import date
 from crackwatch.domain import Place
 
 NAME_MAX_BYTES = 255
+PATH_MAX_BYTES = 4095
 SIDECAR_SUFFIX = b".json"
 
 
 class DayDestinations:
-    """``<day>/<path relative to the inbox>``; if that is taken, `` (id)`` before the suffix."""
+    """``<day>/<path relative to the inbox>``; if that is taken, `` (id)`` before the suffix.
+
+    The folders in between are left out where the path would grow too long for the kernel, and get
+    a suffix of their own where a file stands under their name.
+    """
 
     def __init__(self, folders: dict[Place, bytes], today: Callable[[], date]) -> None:
         self._folders = folders
@@ -26,20 +31,48 @@ class DayDestinations:
         *folders, name = source.split(b"/")
         # room for the sidecar's suffix, so that a quarantined picture's reason always fits beside
         limit = NAME_MAX_BYTES - (len(SIDECAR_SUFFIX) if place is Place.QUARANTINED else 0)
-        extra = {0: b"", 1: b" (%d)" % id}.get(attempt, b" (%d-%d)" % (id, attempt))
-        name = fit(name, extra, limit)
-        return b"/".join([self._today().isoformat().encode(), *folders, name])
+        name = fit(name, _suffix(id, attempt), limit)
+        day = self._today().isoformat().encode()
+        beneath = self._beneath(place, [day, *folders], id, attempt)
+        if len(self.path(place, beneath)) + 1 + NAME_MAX_BYTES > PATH_MAX_BYTES:
+            beneath = self._beneath(place, [day], id, attempt)
+        return beneath + b"/" + name
 
     def taken(self, place: Place, destination: bytes) -> bool:
-        """Whether a file, or a quarantined picture's sidecar, stands there."""
+        """Whether a file, a quarantined picture's sidecar, or a file in a folder's place is there."""
         path = self.path(place, destination)
-        return os.path.lexists(path) or (
-            place is Place.QUARANTINED and os.path.lexists(path + SIDECAR_SUFFIX)
-        )
+        if os.path.lexists(path):
+            return True
+        if place is Place.QUARANTINED and os.path.lexists(path + SIDECAR_SUFFIX):
+            return True
+        at = self._folders[place]
+        for folder in destination.split(b"/")[:-1]:
+            at = os.path.join(at, folder)
+            if _is_no_folder(at):
+                return True
+        return False
 
     def path(self, place: Place, destination: bytes) -> bytes:
         """The absolute path of a destination."""
         return os.path.join(self._folders[place], destination)
+
+    def _beneath(self, place: Place, folders: list[bytes], id: int, attempt: int) -> bytes:
+        """The folders of a destination, none of which is the name of a file."""
+        found = b""
+        for folder in folders:
+            at = os.path.join(found, folder)
+            if _is_no_folder(self.path(place, at)):
+                at = os.path.join(found, fit(folder, _suffix(id, max(attempt, 1)), NAME_MAX_BYTES))
+            found = at
+        return found
+
+
+def _suffix(id: int, attempt: int) -> bytes:
+    return {0: b"", 1: b" (%d)" % id}.get(attempt, b" (%d-%d)" % (id, attempt))
+
+
+def _is_no_folder(path: bytes) -> bool:
+    return os.path.lexists(path) and not os.path.isdir(path)
 
 
 def fit(name: bytes, extra: bytes, limit_bytes: int) -> bytes:

@@ -1,0 +1,827 @@
+"""No content is lost, nothing is overwritten, and a move can be repeated from wherever it broke off."""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from crackwatch.domain import Fingerprint, Place, QuarantineReason
+from crackwatch.errors import SystemFault
+from crackwatch.filing import mover as mover_module
+from crackwatch.filing.mover import Mover, Result
+from crackwatch.filing.names import DayDestinations
+from crackwatch.store.books import Filing
+from tests.disks import another_file_system, as_an_ordinary_user
+
+DAY = date(2026, 11, 23)
+PICTURE = b"the picture that was inspected"
+OTHER = b"some other picture, same size!"
+assert len(PICTURE) == len(OTHER)
+
+
+class Died(BaseException):
+    """The process ends here."""
+
+
+@dataclass
+class Bench:
+    """An inbox with its places; ``demand`` is what a row would say of a file that is there."""
+
+    root: Path
+    elsewhere: Path
+
+    def __post_init__(self) -> None:
+        self.inbox = self.root / "inbox"
+        self.inbox.mkdir()
+        self.places = {
+            place: os.fsencode(self.elsewhere / place.value)
+            for place in (Place.FLAGGED, Place.ARCHIVED, Place.QUARANTINED)
+        }
+        for folder in self.places.values():
+            os.mkdir(folder)
+        self.destinations = DayDestinations(self.places, lambda: DAY)
+        self.restart()
+
+    def restart(self) -> None:
+        self.mover = Mover(os.fsencode(self.inbox), self.places)
+
+    @property
+    def crosses(self) -> bool:
+        return self.root.stat().st_dev != self.elsewhere.stat().st_dev
+
+    def put(self, name: str, content: bytes = PICTURE) -> Path:
+        path = self.inbox / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        return path
+
+    def demand(self, name: str, place: Place = Place.FLAGGED, id: int = 7) -> Filing:
+        path = self.inbox / name
+        source = os.fsencode(name)
+        return Filing(
+            id=id,
+            source=source,
+            fingerprint=Fingerprint.of(path.lstat()),
+            sha256=hashlib.sha256(path.read_bytes()).digest(),
+            place=place,
+            destination=self.destinations.propose(place, source, id, 0),
+            reason=QuarantineReason.TRUNCATED if place is Place.QUARANTINED else None,
+            detail="its end is missing" if place is Place.QUARANTINED else None,
+            inspected_at=datetime(2026, 11, 23, tzinfo=UTC),
+        )
+
+    def at(self, demand: Filing) -> Path:
+        """The absolute path of a destination."""
+        assert demand.destination is not None
+        return Path(os.fsdecode(self.destinations.path(demand.place, demand.destination)))
+
+    def files(self) -> dict[str, bytes]:
+        """Every regular file, by its path below the inbox's or the places' parent."""
+        return {
+            str(path.relative_to(root)): path.read_bytes()
+            for root in {self.root, self.elsewhere}
+            for path in root.rglob("*")
+            if path.is_file() and not path.is_symlink()
+        }
+
+
+@pytest.fixture(params=["one file system", "two file systems"])
+def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
+    if request.param == "one file system":
+        yield Bench(tmp_path, tmp_path)
+    else:
+        with another_file_system(tmp_path) as elsewhere:
+            yield Bench(tmp_path, elsewhere)
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> Bench:
+    return Bench(tmp_path, tmp_path)
+
+
+def keep_times(path: Path, act: Callable[[], object]) -> None:
+    """Does something to a file as a producer does that preserves modification times."""
+    stat = path.stat()
+    act()
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
+# ---------------------------------------------------------------------------------- how it ends
+
+
+@pytest.mark.parametrize("place", [Place.FLAGGED, Place.ARCHIVED])
+def test_a_file_is_moved_whole_with_its_time(bench: Bench, place: Place) -> None:
+    path = bench.put("sub/a.jpg")
+    mtime_ns = path.stat().st_mtime_ns
+    demand = bench.demand("sub/a.jpg", place)
+    assert bench.mover.file(demand).result is Result.DONE
+    bench.mover.sync()
+    assert bench.files() == {f"{place.value}/2026-11-23/sub/a.jpg": PICTURE}
+    assert bench.at(demand).stat().st_mtime_ns == mtime_ns
+
+
+def test_a_quarantined_file_has_its_reason_beside_it(bench: Bench) -> None:
+    bench.put("a\n.jpg")
+    demand = bench.demand("a\n.jpg", Place.QUARANTINED)
+    assert bench.mover.file(demand).result is Result.DONE
+    sidecar = json.loads(bench.files().pop("quarantined/2026-11-23/a\n.jpg.json"))
+    assert sidecar == {
+        "id": 7,
+        "source": r"a\x0a.jpg",
+        "reason": "truncated",
+        "detail": "its end is missing",
+        "sha256": hashlib.sha256(PICTURE).hexdigest(),
+    }
+
+
+def test_a_sidecar_is_rewritten_from_the_row(bench: Bench) -> None:
+    bench.put("a.jpg")
+    demand = bench.demand("a.jpg", Place.QUARANTINED)
+    bench.mover.file(demand)
+    bench.mover.file(replace(demand, detail="told better"))
+    sidecar = bench.at(demand).with_name("a.jpg.json")
+    assert json.loads(sidecar.read_bytes())["detail"] == "told better"
+
+
+def test_a_deleted_file_is_gone_and_nothing_else_is(bench: Bench) -> None:
+    bench.put("a.jpg")
+    bench.put("b.jpg", OTHER)
+    assert bench.mover.file(bench.demand("a.jpg", Place.DELETED)).result is Result.DONE
+    assert bench.files() == {"inbox/b.jpg": OTHER}
+
+
+@pytest.mark.parametrize("place", [Place.FLAGGED, Place.ARCHIVED, Place.QUARANTINED, Place.DELETED])
+def test_a_move_that_is_asked_for_again_is_found_done(bench: Bench, place: Place) -> None:
+    bench.put("a.jpg")
+    demand = bench.demand("a.jpg", place)
+    bench.mover.file(demand)
+    done = bench.files()
+    bench.restart()
+    assert bench.mover.file(demand).result is Result.DONE
+    assert bench.files() == done
+
+
+def test_what_a_producer_took_away_is_gone(bench: Bench) -> None:
+    bench.put("sub/a.jpg")
+    demand = bench.demand("sub/a.jpg")
+    shutil.rmtree(bench.inbox / "sub")
+    assert bench.mover.file(demand).result is Result.GONE
+    bench.put("sub", b"a file where its folder was")
+    assert bench.mover.file(demand).result is Result.GONE
+    bench.mover.sync()
+
+
+@pytest.mark.parametrize("place", [Place.FLAGGED, Place.DELETED])
+def test_without_an_inbox_nothing_is_taken_for_gone(bench: Bench, place: Place) -> None:
+    bench.put("a.jpg")
+    demand = bench.demand("a.jpg", place)
+    bench.inbox.rename(bench.root / "unplugged")
+    with pytest.raises(SystemFault) as caught:
+        bench.mover.file(demand)
+    assert caught.value.code == "inbox_missing"
+    (bench.root / "unplugged").rename(bench.inbox)
+    assert bench.mover.file(demand).result is Result.DONE
+
+
+def test_a_file_at_the_destination_keeps_its_name(bench: Bench) -> None:
+    bench.put("a.jpg")
+    demand = bench.demand("a.jpg")
+    bench.at(demand).parent.mkdir()
+    bench.at(demand).write_bytes(OTHER)
+    assert bench.mover.file(demand).result is Result.TAKEN
+    assert bench.files() == {"inbox/a.jpg": PICTURE, "flagged/2026-11-23/a.jpg": OTHER}
+    elsewhere = replace(demand, destination=b"2026-11-23/a (7).jpg")
+    assert bench.mover.file(elsewhere).result is Result.DONE
+
+
+@pytest.mark.parametrize("in_the_way", ["sub.jpg", "."])
+def test_a_file_in_the_place_of_a_destinations_folder_is_walked_round(
+    bench: Bench, in_the_way: str
+) -> None:
+    bench.put("sub.jpg/a.jpg")
+    demand = bench.demand("sub.jpg/a.jpg")
+    day = Path(os.fsdecode(bench.places[Place.FLAGGED])) / "2026-11-23"
+    if in_the_way != ".":
+        day.mkdir()
+    (day / in_the_way).write_bytes(OTHER)
+    assert bench.mover.file(demand).result is Result.TAKEN
+    again = bench.destinations.propose(demand.place, demand.source, demand.id, 0)
+    assert bench.mover.file(replace(demand, destination=again)).result is Result.DONE
+    assert Counter(bench.files().values()) == Counter([PICTURE, OTHER])
+
+
+def test_a_sidecar_never_replaces_a_picture_of_that_name(bench: Bench) -> None:
+    """With patterns = ["*"], x.jpg and x.jpg.json may both be quarantined in one batch."""
+    bench.put("x.jpg.json", OTHER)
+    bench.put("x.jpg")
+    first = bench.demand("x.jpg.json", Place.QUARANTINED, id=1)
+    second = bench.demand("x.jpg", Place.QUARANTINED, id=2)
+    assert bench.mover.file(first).result is Result.DONE
+    assert bench.mover.file(second).result is Result.TAKEN
+    assert bench.mover.file(replace(second, destination=b"2026-11-23/x (2).jpg")).result is (
+        Result.DONE
+    )
+    names = {"x.jpg.json", "x.jpg.json.json", "x (2).jpg", "x (2).jpg.json"}
+    assert set(bench.files()) == {f"quarantined/2026-11-23/{name}" for name in names}
+    assert bench.files()["quarantined/2026-11-23/x.jpg.json"] == OTHER
+
+
+# ------------------------------------------------------------------- producers that do not wait
+
+
+def rewritten(path: Path) -> None:
+    path.write_bytes(OTHER)
+
+
+def rewritten_with_its_old_time(path: Path) -> None:
+    keep_times(path, lambda: path.write_bytes(OTHER))
+
+
+def replaced_by_a_rename_with_its_old_time(path: Path) -> None:
+    def act() -> None:
+        path.with_name("new").write_bytes(OTHER)
+        path.with_name("new").replace(path)
+
+    keep_times(path, act)
+
+
+def deleted_and_made_anew_with_its_old_time(path: Path) -> None:
+    """The inode number is likely to be the same: nothing but the content differs."""
+
+    def act() -> None:
+        path.unlink()
+        path.write_bytes(OTHER)
+
+    keep_times(path, act)
+
+
+REPLACEMENTS = [
+    rewritten,
+    rewritten_with_its_old_time,
+    replaced_by_a_rename_with_its_old_time,
+    deleted_and_made_anew_with_its_old_time,
+]
+PLACES = [Place.FLAGGED, Place.QUARANTINED, Place.DELETED]
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("replaced", REPLACEMENTS)
+def test_content_that_took_the_name_before_the_move_stays_in_the_inbox(
+    bench: Bench, place: Place, replaced: Callable[[Path], None]
+) -> None:
+    path = bench.put("a.jpg")
+    demand = bench.demand("a.jpg", place)
+    replaced(path)
+    assert bench.mover.file(demand).result is Result.REPLACED
+    assert bench.files() == {"inbox/a.jpg": OTHER}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_content_that_took_the_name_at_the_last_moment_goes_back(
+    bench: Bench, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = bench.put("a.jpg")
+    demand = bench.demand("a.jpg", place)
+    real = mover_module.durable.rename_noreplace
+
+    def racing(source: bytes, destination: bytes) -> None:
+        monkeypatch.undo()
+        replaced_by_a_rename_with_its_old_time(path)
+        real(source, destination)
+
+    monkeypatch.setattr(mover_module.durable, "rename_noreplace", racing)
+    assert bench.mover.file(demand).result is Result.REPLACED
+    assert bench.files() == {"inbox/a.jpg": OTHER}
+
+
+def test_content_that_cannot_have_its_name_back_gets_one_beside_it(
+    local: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = local.put("sub/a.jpg")
+    demand = local.demand("sub/a.jpg")
+    real = mover_module.durable.rename_noreplace
+    calls: list[bytes] = []
+
+    def racing(source: bytes, destination: bytes) -> None:
+        if not calls:
+            replaced_by_a_rename_with_its_old_time(path)
+        real(source, destination)
+        if not calls:
+            path.write_bytes(b"a third one")
+        calls.append(destination)
+
+    monkeypatch.setattr(mover_module.durable, "rename_noreplace", racing)
+    assert local.mover.file(demand).result is Result.REPLACED
+    assert local.files() == {"inbox/sub/a.jpg": b"a third one", "inbox/sub/a (7-1).jpg": OTHER}
+
+
+def test_content_whose_folder_has_gone_goes_back_to_the_inbox_itself(
+    local: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = local.put("sub/a.jpg")
+    demand = local.demand("sub/a.jpg")
+    real = mover_module.durable.rename_noreplace
+    calls: list[bytes] = []
+
+    def racing(source: bytes, destination: bytes) -> None:
+        if not calls:
+            replaced_by_a_rename_with_its_old_time(path)
+        real(source, destination)
+        if not calls:
+            path.parent.rmdir()
+        calls.append(destination)
+
+    monkeypatch.setattr(mover_module.durable, "rename_noreplace", racing)
+    assert local.mover.file(demand).result is Result.REPLACED
+    assert local.files() == {"inbox/a (7-1).jpg": OTHER}
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("thing", ["symlink", "pipe", "folder"])
+def test_something_that_is_no_file_is_left_where_it_is(
+    bench: Bench, place: Place, thing: str
+) -> None:
+    path = bench.put("a.jpg")
+    demand = bench.demand("a.jpg", place)
+    path.rename(bench.root / "kept.jpg")
+    if thing == "symlink":
+        path.symlink_to(bench.root / "kept.jpg")
+    elif thing == "pipe":
+        os.mkfifo(path)
+    else:
+        path.mkdir()
+        (path / "b.jpg").write_bytes(OTHER)
+    before = path.lstat().st_ino
+    assert bench.mover.file(demand).result is Result.REPLACED
+    assert path.lstat().st_ino == before
+    assert (bench.root / "kept.jpg").read_bytes() == PICTURE
+
+
+def test_a_folder_that_became_a_link_is_not_followed_out_of_the_inbox(bench: Bench) -> None:
+    bench.put("sub/a.jpg")
+    demand = bench.demand("sub/a.jpg")
+    (bench.inbox / "sub").rename(bench.root / "outside")
+    (bench.inbox / "sub").symlink_to(bench.root / "outside")
+    bench.mover.file(demand)
+    assert PICTURE in bench.files().values()
+
+
+def test_the_same_bytes_sent_again_after_the_move_are_an_arrival_of_their_own(
+    bench: Bench,
+) -> None:
+    """A crash lies between the move and its closing, and the camera uses one name for ever."""
+    bench.put("latest.jpg")
+    demand = bench.demand("latest.jpg")
+    bench.mover.file(demand)
+    for content in (PICTURE, OTHER):
+        path = bench.put("latest.jpg", content)
+        os.utime(path, ns=(1, demand.fingerprint.mtime_ns + 1))
+        bench.restart()
+        assert bench.mover.file(demand).result is Result.DONE
+        assert bench.files() == {
+            "inbox/latest.jpg": content,
+            "flagged/2026-11-23/latest.jpg": PICTURE,
+        }
+
+
+def test_the_same_bytes_sent_again_are_not_deleted_for_the_first_ones(bench: Bench) -> None:
+    bench.put("latest.jpg")
+    demand = bench.demand("latest.jpg", Place.DELETED)
+    bench.mover.file(demand)
+    path = bench.put("latest.jpg")
+    os.utime(path, ns=(1, demand.fingerprint.mtime_ns + 1))
+    bench.restart()
+    assert bench.mover.file(demand).result is Result.REPLACED
+    assert bench.files() == {"inbox/latest.jpg": PICTURE}
+
+
+def test_a_hard_link_at_the_destination_is_the_picture(local: Bench) -> None:
+    path = local.put("a.jpg")
+    demand = local.demand("a.jpg")
+    local.at(demand).parent.mkdir()
+    os.link(path, local.at(demand))
+    assert local.mover.file(demand).result is Result.DONE
+    assert local.files() == {"flagged/2026-11-23/a.jpg": PICTURE}
+
+
+# ---------------------------------------------------------------------- leftovers of interruptions
+
+
+def test_an_empty_file_that_reserved_the_destination_is_ours_to_replace(bench: Bench) -> None:
+    bench.put("a.jpg")
+    demand = bench.demand("a.jpg")
+    bench.at(demand).parent.mkdir()
+    os.close(os.open(bench.at(demand), os.O_CREAT | os.O_WRONLY, 0o600))
+    assert bench.mover.file(demand).result is Result.DONE
+    assert bench.files() == {"flagged/2026-11-23/a.jpg": PICTURE}
+
+
+def test_a_half_written_copy_is_thrown_away(bench: Bench) -> None:
+    bench.put("a.jpg")
+    demand = bench.demand("a.jpg")
+    bench.at(demand).parent.mkdir()
+    bench.at(demand).with_name(".crackwatch-7.part").write_bytes(PICTURE[:4])
+    assert bench.mover.file(demand).result is Result.DONE
+    assert bench.at(demand).read_bytes() == PICTURE
+    if bench.crosses:
+        assert set(bench.files()) == {"flagged/2026-11-23/a.jpg"}
+
+
+def test_a_copy_whose_source_is_still_there_is_finished(bench: Bench) -> None:
+    path = bench.put("a.jpg")
+    demand = bench.demand("a.jpg")
+    bench.at(demand).parent.mkdir()
+    shutil.copy2(path, bench.at(demand))
+    assert bench.mover.file(demand).result is Result.DONE
+    assert bench.files() == {"flagged/2026-11-23/a.jpg": PICTURE}
+
+
+def test_a_source_that_was_being_given_up_is_given_up(bench: Bench) -> None:
+    path = bench.put("a.jpg")
+    demand = bench.demand("a.jpg")
+    bench.at(demand).parent.mkdir()
+    shutil.copy2(path, bench.at(demand))
+    path.rename(bench.inbox / ".crackwatch-7.gone")
+    newcomer = bench.put("a.jpg", OTHER)
+    assert bench.mover.file(demand).result is Result.DONE
+    assert newcomer.read_bytes() == OTHER
+    assert set(bench.files()) == {"flagged/2026-11-23/a.jpg", "inbox/a.jpg"}
+
+
+def test_a_source_given_up_for_a_copy_that_the_power_cut_took_is_moved_again(
+    bench: Bench,
+) -> None:
+    path = bench.put("a.jpg")
+    demand = bench.demand("a.jpg")
+    path.rename(bench.inbox / ".crackwatch-7.gone")
+    assert bench.mover.file(demand).result is Result.DONE
+    assert bench.files() == {"flagged/2026-11-23/a.jpg": PICTURE}
+
+
+@pytest.mark.parametrize("place", [Place.FLAGGED, Place.DELETED])
+def test_foreign_content_under_our_name_goes_back(bench: Bench, place: Place) -> None:
+    """The station died between the rename to its own name and the comparison there."""
+    path = bench.put("a.jpg")
+    demand = bench.demand("a.jpg", place)
+    path.write_bytes(OTHER)
+    path.rename(bench.inbox / ".crackwatch-7.gone")
+    assert bench.mover.file(demand).result is Result.REPLACED
+    assert bench.files() == {"inbox/a.jpg": OTHER}
+
+
+EFFECTS = {
+    "os": ["open", "mkdir", "unlink", "rename", "write", "utime", "fchmod", "fsync"],
+    "durable": ["rename_noreplace", "fsync_folder", "syncfs"],
+}
+
+
+class Mortal:
+    """Everything that the mover does to the world; dies before or after the n-th such thing.
+
+    Once it is dead nothing reaches the world any more, clean-up included: as with SIGKILL.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, die_at: int, *, after: bool) -> None:
+        self._left, self._after = die_at, after
+        self.died = False
+        for module, names in EFFECTS.items():
+            real = getattr(mover_module, module)
+            wrapped = {name: self._mortal(getattr(real, name)) for name in names}
+            monkeypatch.setattr(mover_module, module, _Overlay(real, wrapped))
+        monkeypatch.setattr(mover_module, "open", self._mortal(builtins.open), raising=False)
+
+    def _mortal(self, real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if self.died:
+                raise Died
+            self._left -= 1
+            if self._left:
+                return real(*args, **kwargs)
+            self.died = True
+            if self._after:
+                with contextlib.suppress(OSError):
+                    done = real(*args, **kwargs)
+                    if real is os.open:
+                        os.close(done)
+                    elif hasattr(done, "close"):
+                        done.close()
+            raise Died
+
+        return call
+
+
+class _Overlay:
+    def __init__(self, real: Any, instead: dict[str, Any]) -> None:
+        self.__dict__.update(instead)
+        self._real = real
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+
+def final_state(bench: Bench, demand: Filing) -> dict[str, bytes]:
+    assert bench.mover.file(demand).result is Result.DONE
+    bench.mover.sync()
+    return bench.files()
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("place", PLACES)
+def test_a_station_that_dies_at_any_step_is_finished_by_the_next_one(
+    bench: Bench, place: Place, after: bool
+) -> None:
+    steps = 0
+    for number in range(1, 60):
+        for root in {bench.inbox, *map(Path, map(os.fsdecode, bench.places.values()))}:
+            shutil.rmtree(root)
+            root.mkdir()
+        bench.put("sub/a.jpg")
+        bench.put("bystander.jpg", OTHER)
+        demand = bench.demand("sub/a.jpg", place)
+        expected = {"inbox/bystander.jpg": OTHER}
+        if place is not Place.DELETED:
+            expected[f"{place.value}/2026-11-23/sub/a.jpg"] = PICTURE
+        bench.restart()
+        with pytest.MonkeyPatch.context() as patch:
+            mortal = Mortal(patch, number, after=after)
+            with contextlib.suppress(Died):
+                bench.mover.file(demand)
+                bench.mover.sync()
+        if not mortal.died:
+            break
+        steps = number
+        if place is not Place.DELETED:
+            assert PICTURE in bench.files().values(), f"lost at step {number}"
+        bench.restart()
+        found = final_state(bench, demand)
+        found.pop("quarantined/2026-11-23/sub/a.jpg.json", None)
+        assert found == expected, f"after dying at step {number}"
+    assert steps >= 3
+
+
+# -------------------------------------------------------------------------- faults and refusals
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_file_that_may_not_be_moved_is_refused_and_moved_later(place: Place) -> None:
+    with as_an_ordinary_user() as folder:
+        bench = Bench(folder, folder)
+        bench.put("sub/a.jpg")
+        demand = bench.demand("sub/a.jpg", place)
+        (bench.inbox / "sub").chmod(0o500)
+        filed = bench.mover.file(demand)
+        assert (filed.result, filed.detail) == (Result.REFUSED, "Permission denied")
+        assert bench.files() == {"inbox/sub/a.jpg": PICTURE}
+        (bench.inbox / "sub").chmod(0o700)
+        assert bench.mover.file(demand).result is Result.DONE
+
+
+def test_a_folder_whose_rights_were_taken_away_stops_no_sync() -> None:
+    with as_an_ordinary_user() as folder:
+        bench = Bench(folder, folder)
+        bench.put("sub/a.jpg")
+        assert bench.mover.file(bench.demand("sub/a.jpg")).result is Result.DONE
+        (bench.inbox / "sub").chmod(0)
+        bench.mover.sync()
+        (bench.inbox / "sub").chmod(0o700)
+
+
+@pytest.mark.parametrize("error", ["ENOSPC", "EIO", "EROFS", "EDQUOT"])
+def test_a_fault_of_the_disk_leaves_no_half_copy_and_is_the_stations(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: str
+) -> None:
+    import errno
+
+    with another_file_system(tmp_path) as elsewhere:
+        bench = Bench(tmp_path, elsewhere)
+        bench.put("a.jpg")
+        demand = bench.demand("a.jpg")
+        code = getattr(errno, error)
+
+        def failing(*_: object) -> int:
+            raise OSError(code, os.strerror(code))
+
+        monkeypatch.setattr(mover_module, "os", _Overlay(os, {"write": failing}))
+        with pytest.raises(SystemFault) as caught:
+            bench.mover.file(demand)
+        full = error in ("ENOSPC", "EDQUOT")
+        assert caught.value.code == ("disk_full" if full else "filing_failed")
+        assert caught.value.remedy
+        monkeypatch.undo()
+        assert bench.files() == {"inbox/a.jpg": PICTURE}
+        assert bench.mover.file(demand).result is Result.DONE
+
+
+def test_one_name_that_is_impossible_there_does_not_stop_the_others(local: Bench) -> None:
+    local.put("a.jpg")
+    demand = replace(local.demand("a.jpg"), destination=b"2026-11-23/" + b"x" * 300)
+    filed = local.mover.file(demand)
+    assert filed.result is Result.REFUSED and "too long" in filed.detail
+    assert local.files() == {"inbox/a.jpg": PICTURE}
+
+
+def test_a_copy_onto_a_disk_that_keeps_coarse_times_is_still_the_picture(tmp_path: Path) -> None:
+    """FAT keeps two seconds; a file too big to be read has nothing but its times and size."""
+    with another_file_system(tmp_path) as elsewhere:
+        bench = Bench(tmp_path, elsewhere)
+        bench.put("a.jpg")
+        demand = replace(
+            bench.demand("a.jpg", Place.QUARANTINED),
+            sha256=None,
+            reason=QuarantineReason.OVERSIZE,
+        )
+        assert bench.mover.file(demand).result is Result.DONE
+        at = bench.at(demand)
+        os.utime(at, ns=(0, at.stat().st_mtime_ns // 2_000_000_000 * 2_000_000_000))
+        bench.restart()
+        assert bench.mover.file(demand).result is Result.DONE
+        assert {"inbox/a.jpg"}.isdisjoint(bench.files())
+
+
+def test_moves_leave_no_descriptor_open(bench: Bench) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    for index in range(10):
+        bench.put(f"{index}.jpg")
+        place = PLACES[index % 3]
+        bench.mover.file(bench.demand(f"{index}.jpg", place, index))
+    bench.mover.sync()
+    bench.mover.sync_inbox()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+# ------------------------------------------------------------------- everything, in any order
+
+
+class AnyOrder(RuleBasedStateMachine):
+    """A producer, a person and a station that dies now and then share three names.
+
+    Every content is written once only, so a content that cannot be found has been lost, and one
+    that is where another was has replaced it. The only ones who may end a content's life are the
+    producer, who overwrites or deletes what stands under a name, and a row that says deleted.
+    """
+
+    names = st.sampled_from(["a.jpg", "b.jpg", "sub/a.jpg"])
+    places = st.sampled_from([Place.FLAGGED, Place.QUARANTINED, Place.DELETED])
+
+    @initialize(crossing=st.booleans())
+    def begin(self, crossing: bool) -> None:
+        self.folders = contextlib.ExitStack()
+        root = self.folders.enter_context(tempfile.TemporaryDirectory())
+        elsewhere = root
+        if crossing:
+            try:
+                elsewhere = str(self.folders.enter_context(another_file_system(Path(root))))
+            except pytest.skip.Exception:
+                elsewhere = root
+        self.bench = Bench(Path(root), Path(elsewhere))
+        self.alive: set[bytes] = set()
+        self.owed: list[Filing] = []
+        self.deleting: set[bytes] = set()
+        self.written = 0
+        self.ids = 0
+        self.mtime_ns = 10**18
+
+    def teardown(self) -> None:
+        self.folders.close()
+
+    def fresh(self) -> bytes:
+        self.written += 1
+        self.alive.add(b"%08d" % self.written)
+        return b"%08d" % self.written
+
+    def forget(self, path: Path) -> None:
+        """The producer gives up what stands under its name."""
+        if path.is_file():
+            self.alive.discard(path.read_bytes())
+
+    # the producer
+
+    @rule(name=names, in_place=st.booleans(), same_time=st.booleans())
+    def write(self, name: str, in_place: bool, same_time: bool) -> None:
+        path = self.bench.inbox / name
+        path.parent.mkdir(exist_ok=True)
+        if not same_time:
+            self.mtime_ns += 1
+        self.forget(path)
+        content = self.fresh()
+        if in_place:
+            path.write_bytes(content)
+        else:
+            path.with_name("new.tmp").write_bytes(content)
+            path.with_name("new.tmp").replace(path)
+        os.utime(path, ns=(0, self.mtime_ns))
+
+    @rule(name=names)
+    def delete(self, name: str) -> None:
+        path = self.bench.inbox / name
+        self.forget(path)
+        path.unlink(missing_ok=True)
+
+    @rule(name=names, to=names)
+    def rename(self, name: str, to: str) -> None:
+        path, target = self.bench.inbox / name, self.bench.inbox / to
+        if path.is_file() and name != to and target.parent.is_dir():
+            self.forget(target)
+            path.replace(target)
+
+    # the person
+
+    @precondition(lambda self: self.owed)
+    @rule(which=st.integers(0, 9))
+    def put_something_at_a_destination(self, which: int) -> None:
+        demand = self.owed[which % len(self.owed)]
+        if demand.destination is not None and not self.bench.at(demand).exists():
+            self.bench.at(demand).parent.mkdir(parents=True, exist_ok=True)
+            self.bench.at(demand).write_bytes(self.fresh())
+
+    # the station
+
+    @rule(name=names, place=places)
+    def record(self, name: str, place: Place) -> None:
+        path = self.bench.inbox / name
+        if not path.is_file() or any(each.source == name.encode() for each in self.owed):
+            return
+        self.ids += 1
+        demand = self.bench.demand(name, place, self.ids)
+        attempt = 0
+        while demand.destination is not None and (
+            self.bench.destinations.taken(place, demand.destination)
+            or demand.destination in {each.destination for each in self.owed}
+        ):
+            attempt += 1
+            again = self.bench.destinations.propose(place, demand.source, self.ids, attempt)
+            demand = replace(demand, destination=again)
+        if place is Place.DELETED:
+            self.deleting.add(path.read_bytes())
+        self.owed.append(demand)
+
+    @precondition(lambda self: self.owed)
+    @rule(which=st.integers(0, 9), dies_at=st.none() | st.integers(1, 12), after=st.booleans())
+    def file(self, which: int, dies_at: int | None, after: bool) -> None:
+        demand = self.owed[which % len(self.owed)]
+        try:
+            if dies_at is None:
+                filed = self.bench.mover.file(demand)
+            else:
+                with pytest.MonkeyPatch.context() as patch:
+                    Mortal(patch, dies_at, after=after)
+                    filed = self.bench.mover.file(demand)
+        except Died:
+            self.bench.restart()
+            return
+        source = self.bench.inbox / os.fsdecode(demand.source)
+        if filed.result is Result.TAKEN:
+            self.taken(demand)
+            return
+        self.owed.remove(demand)
+        if filed.result is Result.GONE:
+            assert not source.exists()
+        if filed.result is Result.DONE and demand.destination is not None:
+            content = self.bench.at(demand).read_bytes()
+            assert hashlib.sha256(content).digest() == demand.sha256
+
+    def taken(self, demand: Filing) -> None:
+        """Another destination is committed, as the pipeline does it."""
+        attempt = 1
+        while True:
+            again = self.bench.destinations.propose(demand.place, demand.source, demand.id, attempt)
+            assert again is not None
+            if again != demand.destination and not self.bench.destinations.taken(
+                demand.place, again
+            ):
+                break
+            attempt += 1
+        self.owed[self.owed.index(demand)] = replace(demand, destination=again)
+
+    @invariant()
+    def nothing_is_lost(self) -> None:
+        found = set(self.bench.files().values())
+        self.alive -= self.deleting - found  # deleted as a row said, and by its hash
+        assert self.alive <= found
+
+    @invariant()
+    def what_a_row_says_is_deleted_is_the_only_thing_to_vanish(self) -> None:
+        found = Counter(self.bench.files().values())
+        assert all(found[content] >= 1 for content in self.alive)
+
+
+AnyOrder.TestCase.settings = settings(
+    max_examples=40, stateful_step_count=25, suppress_health_check=[HealthCheck.too_slow]
+)
+test_whatever_the_order_nothing_is_lost = AnyOrder.TestCase
