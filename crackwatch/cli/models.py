@@ -175,10 +175,17 @@ def _print_value(key: str, value: object, depth: int) -> None:
         click.echo(label)
         for name, inner in value.items():
             _print_value(name, inner, depth + 1)
-    elif isinstance(value, list) and any(isinstance(each, str) for each in value):
+    elif isinstance(value, list) and not all(isinstance(each, float | int) for each in value):
         click.echo(label)
         for each in value:
-            click.echo(f"{'  ' * (depth + 1)}{each}")
+            click.echo(f"{'  ' * (depth + 1)}{_on_one_line(each)}")
     elif value is not None:
-        shown = ", ".join(map(str, value)) if isinstance(value, list) else value
-        click.echo(f"{label:<28}  {shown}")
+        click.echo(f"{label:<28}  {_on_one_line(value)}")
+
+
+def _on_one_line(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_on_one_line(inner)}" for name, inner in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(_on_one_line, value))
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
