@@ -19,6 +19,8 @@ UPGRADE ?=# `make lock UPGRADE=--upgrade` takes the newest versions that are all
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export VIRTUAL_ENV := $(abspath $(VENV))
+# a company's own certificates, where the system trusts them
+export UV_SYSTEM_CERTS := true
 
 .PHONY: help
 help: ## this list
