@@ -186,18 +186,24 @@ class ReportRows:
         changed. Holds 64 bits a file that stays in the inbox: with a million of them, one new file
         in ten million million would be taken for a known one.
         """
+        digests: set[int] | None = None
+
+        def holds(file: Present) -> bool:
+            nonlocal digests
+            if digests is None:  # an empty inbox asks for none of this
+                digests = self._present_digests(station)
+            stat = file.fingerprint
+            return hash((file.source, stat.size_bytes, stat.mtime_ns)) in digests
+
+        return holds
+
+    def _present_digests(self, station: str) -> set[int]:
         row = inspections.c
         query = select(row.source, row.size_bytes, row.mtime_ns).where(
             row.released_at.is_(None), row.station == station
         )
         found = self._connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(query)
-        digests = {hash(tuple(each)) for each in found}
-
-        def holds(file: Present) -> bool:
-            stat = file.fingerprint
-            return hash((file.source, stat.size_bytes, stat.mtime_ns)) in digests
-
-        return holds
+        return {hash(tuple(each)) for each in found}
 
 
 @contextlib.contextmanager
