@@ -427,11 +427,16 @@ def require_enough(pictures: Pictures, places: Mapping[Label, Path], minimum: in
             found += f" of which {distinct} differ"
         if unusable:
             found += f", and {unusable} files of this data cannot be used"
-        raise DatasetError(
-            f"{place}: too few {label} pictures: {found}; at least {minimum} are needed",
-            "Take in labelled pictures with 'crackwatch dataset import FOLDER', where FOLDER holds "
-            "anomaly/ and normal/, or name another folder with --data.",
-        )
+        raise too_few(place, label, found, minimum)
+
+
+def too_few(place: Path, label: Label, found: str, minimum: int) -> DatasetError:
+    """The refusal that names folder, what was found there, what is needed and how to get it."""
+    return DatasetError(
+        f"{place}: too few {label} pictures: {found}; at least {minimum} are needed",
+        "Take in labelled pictures with 'crackwatch dataset import FOLDER', where FOLDER holds "
+        "anomaly/ and normal/, or name another folder with --data.",
+    )
 
 
 # ---------------------------------------------------------------------------- groups and splits

@@ -13,6 +13,7 @@ from crackwatch import evaluation
 from crackwatch.dataset import LabelledFile
 from crackwatch.domain import Label, QuarantineReason
 from crackwatch.errors import DatasetError, Unreadable
+from crackwatch.evaluation.plots import write_plots
 
 
 def made(tp: int, fn: int, fp: int, tn: int) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
@@ -138,7 +139,7 @@ class TestPlots:
     ) -> None:
         scores, labels = made(*counts)
         found = evaluation.measure(scores, labels, 0.5)
-        written = evaluation.write_plots(tmp_path / "new/plots", scores, labels, found, "a title")
+        written = write_plots(tmp_path / "new/plots", scores, labels, found, "a title")
         assert [file.name for file in written] == [
             "confusion.png",
             "precision_recall.png",
@@ -154,4 +155,4 @@ class TestPlots:
         scores, labels = made(1, 1, 1, 1)
         found = evaluation.measure(scores, labels, 0.5)
         with pytest.raises(DatasetError, match="plots cannot be written"):
-            evaluation.write_plots(tmp_path / "file/plots", scores, labels, found, "a title")
+            write_plots(tmp_path / "file/plots", scores, labels, found, "a title")

@@ -57,9 +57,7 @@ def command(
     """
     settings = load_settings(config)
 
-    from crackwatch import dataset, evaluation
-    from crackwatch.champion import open_classifier
-    from crackwatch.cli.workshop import decoder
+    from crackwatch import dataset
     from crackwatch.domain import Label
     from crackwatch.errors import DatasetError, ModelMissing
     from crackwatch.registry import Registry
@@ -79,6 +77,10 @@ def command(
             f"{settings.folders.models}: there is no champion",
             "Run 'crackwatch init', 'crackwatch retrain', or name one with --model ID.",
         )
+    from crackwatch import evaluation
+    from crackwatch.champion import open_classifier
+    from crackwatch.cli.workshop import decoder
+
     card, classifier = open_classifier(registry, chosen, settings.model)
     if threshold is None:
         own = settings.model.threshold == "model"
@@ -87,7 +89,9 @@ def command(
         scored = evaluation.score_files(files, decoder(settings), classifier, progress)
     measures = evaluation.measure(scored.scores, scored.labels, threshold)
     if plots is not None:
-        evaluation.write_plots(
+        from crackwatch.evaluation.plots import write_plots
+
+        write_plots(
             plots, scored.scores, scored.labels, measures, f"{data.resolve().name}: {chosen}"
         )
     if output_format == "json":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import sys
@@ -72,24 +73,30 @@ def command(
     signal.signal(signal.SIGTERM, _end)
     os.nice(max(0, NICENESS - os.nice(0)))
 
+    from crackwatch.registry import Registry
+    from crackwatch.training import sources
+
+    registry = Registry(settings.folders.models)
+    folder = data if data is not None else settings.folders.dataset
+    chosen_recipe = cast(Any, recipe or settings.retrain.recipe)
+    # Before TensorFlow's five seconds; what is found is looked at again under the lock.
+    sources.find(folder, chosen_recipe, registry.champion() is not None)
+
     from crackwatch.training.quiet import start_tensorflow
 
     start_tensorflow()
-    from crackwatch.training import retraining
     from crackwatch.cli.workshop import tools
-    from crackwatch.registry import Registry
+    from crackwatch.training import retraining
 
     request = retraining.Request(
-        data=data if data is not None else settings.folders.dataset,
-        recipe=cast(Any, recipe or settings.retrain.recipe),
+        data=folder,
+        recipe=chosen_recipe,
         seed=settings.retrain.seed if seed is None else seed,
         promote=cast(Any, promote or settings.retrain.promote),
         epochs=epochs,
     )
     with watching() as watcher:
-        result = retraining.retrain(
-            Registry(settings.folders.models), request, tools(settings), watcher
-        )
+        result = retraining.retrain(registry, request, tools(settings), watcher)
     if output_format == "json":
         echo_json(result.as_json())
     else:
@@ -185,9 +192,10 @@ class watching:  # noqa: N801 (used as a function: ``with watching() as watcher`
         self._advance(f"epoch {epoch}", epoch, step, steps)
 
     def epoch(self, epoch: Epoch) -> None:
+        area = "-" if math.isnan(epoch.held_back_pr_auc) else f"{epoch.held_back_pr_auc:.4f}"
         self._say(
             f"epoch {epoch.number}/{epoch.of}: {epoch.seconds:.0f} s, loss {epoch.train_loss:.4f}, "
-            f"held back: loss {epoch.held_back_loss:.4f}, PR area {epoch.held_back_pr_auc:.4f}"
+            f"held back: loss {epoch.held_back_loss:.4f}, PR area {area}"
             + (" (best so far)" if epoch.best else "")
         )
 

@@ -36,7 +36,7 @@ class Epoch:
     train_loss: float
     held_back_loss: float
     held_back_pr_auc: float  # nan where no anomaly was held back
-    best: bool
+    best: bool  # always False where the recipe keeps the last epoch
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +146,15 @@ def fit(
             best_weights, best_key, best_epoch = model.get_weights(), key, number
         seconds = time.monotonic() - started
         epochs.append(
-            Epoch(number, recipe.epochs, seconds, float(np.mean(losses)), loss, area, best)
+            Epoch(
+                number,
+                recipe.epochs,
+                seconds,
+                float(np.mean(losses)),
+                loss,
+                area,
+                best and recipe.keep_best,
+            )
         )
         on_epoch(epochs[-1])
         if recipe.keep_best and number - best_epoch >= recipe.patience:

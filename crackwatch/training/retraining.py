@@ -22,9 +22,8 @@ from numpy.typing import NDArray
 
 from crackwatch import dataset, evaluation, lenet
 from crackwatch.agreement import compare_export, write_golden
-from crackwatch.dataset import Decode, Layout, Pictures, Problem, Split
-from crackwatch.domain import Label
-from crackwatch.errors import DatasetError, ModelError, ModelMissing, UsageError
+from crackwatch.dataset import Decode, Pictures, Problem, Split
+from crackwatch.errors import ModelError, ModelMissing, UsageError
 from crackwatch.evaluation import Measures
 from crackwatch.registry import (
     MODEL_FILE,
@@ -38,12 +37,10 @@ from crackwatch.registry import (
     sha256_of,
 )
 from crackwatch.runtime import Classifier
-from crackwatch.training import calibration, fitting
+from crackwatch.training import calibration, fitting, sources
 from crackwatch.training.fitting import Epoch, Fitted
 from crackwatch.training.recipes import CONTINUED, NOTEBOOK, STATION, Recipe, notebook_split
-
-REVIEWED = "reviewed"  # the folder of pictures that people judged, beside the base data
-MINIMUM_REVIEWED = 20  # of a class, to continue a champion on reviewed pictures alone
+from crackwatch.training.sources import Sources
 
 # Below this many anomalies held back, a threshold would be theirs and not the model's.
 _ENOUGH_FOR_THRESHOLD = 30
@@ -145,8 +142,12 @@ def retrain(registry: Registry, request: Request, tools: Tools, watcher: Watcher
     """
     started = time.monotonic()
     with registry.lock(), registry.staging() as staged:
-        with _take_in(registry, request, tools, watcher) as taken:
-            data = _prepare(registry, request, taken)
+        champion_id = registry.champion()
+        found = sources.find(request.data, request.recipe, champion_id is not None)
+        watcher.stage(f"reading {len(found.files)} pictures")
+        with dataset.load(found.files, tools.decode, registry.folder, watcher.loading) as pictures:
+            parent = champion_id if found.continues else None
+            data = _prepare(request, found, parent, pictures)
             fitting.make_deterministic(request.seed)
             watcher.stage(_describe(data))
             fitted = fitting.fit(
@@ -183,71 +184,23 @@ def retrain(registry: Registry, request: Request, tools: Tools, watcher: Watcher
 # ------------------------------------------------------------------------------------------ data
 
 
-@dataclass(frozen=True, slots=True)
-class _Taken:
-    """Loaded pictures, and whether all of them are reviewed ones."""
-
-    pictures: Pictures
-    only_reviewed: bool
-    base: Layout
-
-    def __enter__(self) -> _Taken:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.pictures.cache.close()
-
-
-def _take_in(registry: Registry, request: Request, tools: Tools, watcher: Watcher) -> _Taken:
-    reviewed = Layout(
-        request.data / REVIEWED / Label.ANOMALY, request.data / REVIEWED / Label.NORMAL
-    )
-    reviewed_files = dataset.list_files(reviewed)
-    try:
-        base = dataset.find_layout(request.data)
-    except DatasetError as exc:
-        if not reviewed_files:
-            raise DatasetError(
-                exc.problem,
-                f"At least {dataset.MINIMUM_PER_CLASS} pictures of each class are needed: take "
-                "them in with 'crackwatch dataset import FOLDER', where FOLDER holds anomaly/ and "
-                "normal/, or name such a folder with --data.",
-            ) from exc
-        base = Layout(request.data / Label.ANOMALY, request.data / Label.NORMAL)
-    base_files = dataset.list_files(base)
-    watcher.stage(f"reading {len(base_files) + len(reviewed_files)} pictures")
-    pictures = dataset.load(
-        base_files + reviewed_files, tools.decode, registry.folder, watcher.loading
-    )
-    return _Taken(pictures, bool(reviewed_files) and not base_files, base)
-
-
-def _prepare(registry: Registry, request: Request, taken: _Taken) -> _Data:
-    """Refuses too little, and divides the rest.
-
-    With reviewed pictures alone and a champion to continue, 20 of each class are enough: the
-    weights hold what was learned before. In every other case it takes 50 of each.
-    """
-    parent = registry.champion() if taken.only_reviewed and request.recipe == "station" else None
+def _prepare(request: Request, found: Sources, parent: str | None, pictures: Pictures) -> _Data:
+    """Refuses too little, and divides the rest."""
     if parent is not None:
-        recipe, minimum = CONTINUED, MINIMUM_REVIEWED
+        recipe = CONTINUED
     else:
         recipe = STATION if request.recipe == "station" else NOTEBOOK
-        minimum = dataset.MINIMUM_PER_CLASS
-    places = {label: taken.base.of(label) for label in Label}
-    if taken.only_reviewed:
-        places = {label: request.data / REVIEWED / label for label in Label}
-    dataset.require_enough(taken.pictures, places, minimum)
+    dataset.require_enough(pictures, found.places, found.minimum)
     if request.epochs is not None:
         if request.epochs < 1:
             raise UsageError(f"{request.epochs} epochs teach nothing", "Give --epochs at least 1.")
         recipe = replace(recipe, epochs=request.epochs)
     if recipe.name == NOTEBOOK.name:
-        split = notebook_split(taken.pictures.labels, request.seed)
+        split = notebook_split(pictures.labels, request.seed)
     else:
-        group_of = dataset.groups(taken.pictures)
-        split = dataset.split(taken.pictures, group_of, recipe.held_back, request.seed)
-    return _Data(taken.pictures, split, recipe, parent)
+        group_of = dataset.groups(pictures)
+        split = dataset.split(pictures, group_of, recipe.held_back, request.seed)
+    return _Data(pictures, split, recipe, parent)
 
 
 def _counts(data: _Data, positions: NDArray[np.intp]) -> dict[str, int]:
@@ -488,10 +441,12 @@ def judge(
     model at its own threshold, is no smaller than the champion's.
     """
     if champion is None:
-        return request.promote != "never", _sentence(request.promote != "never", note)
+        promoted = request.promote != "never"
+        return promoted, _sentence(promoted, note, request.promote)
     if challenger.measures.tp + challenger.measures.fn == 0:
+        promoted = request.promote == "always"
         text = f"the recipe {recipe.name} held back no anomaly, so nothing can be compared"
-        return request.promote == "always", _sentence(request.promote == "always", text)
+        return promoted, _sentence(promoted, text, request.promote)
     mine, theirs = challenger.measures.f1 or 0.0, champion.measures.f1 or 0.0
     held = challenger.measures
     text = (
@@ -503,7 +458,7 @@ def judge(
     return promoted, _sentence(promoted, text, request.promote)
 
 
-def _sentence(promoted: bool, text: str, promote: Promotion = "auto") -> str:
+def _sentence(promoted: bool, text: str, promote: Promotion) -> str:
     asked = "" if promote == "auto" else f" (--promote {promote})"
     return f"{'promoted' if promoted else 'not promoted'}{asked}: {text}"
 

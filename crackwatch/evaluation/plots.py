@@ -1,12 +1,8 @@
-"""How good scores are: counts, rates with exact intervals, plots; knows no model and no registry."""
+"""Measures as pictures: confusion matrix, precision-recall, scores by class; measures nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,184 +10,19 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
-from scipy.stats import binomtest
-from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
+from sklearn.metrics import precision_recall_curve
 
-from crackwatch.dataset import (
-    Decode,
-    LabelledFile,
-    Problem,
-    Progress,
-    no_progress,
-    read_and_decode,
-)
-from crackwatch.domain import Label
 from crackwatch.errors import DatasetError
-from crackwatch.runtime import Classifier
+from crackwatch.evaluation import Measures
 
-CONFIDENCE = 0.95
-ECE_BINS = 10  # of equal width over 0..1
 CONFUSION_PLOT = "confusion.png"
 PRECISION_RECALL_PLOT = "precision_recall.png"
 HISTOGRAM_PLOT = "scores.png"
-
-_CHUNK = 64  # pictures scored at once
-_THREADS = 2
 
 # Colours that stay apart for colour-blind readers (Okabe and Ito).
 _NORMAL_COLOUR = "#0072B2"
 _ANOMALY_COLOUR = "#D55E00"
 _LINE_COLOUR = "#333333"
-
-
-# --------------------------------------------------------------------------------------- scoring
-
-
-@dataclass(frozen=True, slots=True)
-class Scored:
-    """Scores of a labelled folder. ``problems`` are the files that could not be scored."""
-
-    labels: NDArray[np.int8]  # (N,), 1 for an anomaly
-    scores: NDArray[np.float32]  # (N,), 0..1
-    paths: tuple[bytes, ...]
-    problems: tuple[Problem, ...]
-
-
-def score_files(
-    files: Sequence[LabelledFile],
-    decode: Decode,
-    classifier: Classifier,
-    progress: Progress = no_progress,
-) -> Scored:
-    """Scores every file, a chunk at a time, so that memory does not grow with their number.
-
-    ``decode`` is called from two threads. A file that cannot be used is listed, never dropped.
-    """
-    chunks = [files[start : start + _CHUNK] for start in range(0, len(files), _CHUNK)]
-    labels: list[int] = []
-    paths: list[bytes] = []
-    scores = [np.empty(0, np.float32)]
-    problems: list[Problem] = []
-    done = 0
-    with ThreadPoolExecutor(_THREADS, "decode") as pool:
-        ahead = [pool.submit(_decode_chunk, chunk, decode) for chunk in chunks[:_THREADS]]
-        for number, chunk in enumerate(chunks):
-            usable, pictures, unusable = ahead.pop(0).result()
-            if number + _THREADS < len(chunks):
-                ahead.append(pool.submit(_decode_chunk, chunks[number + _THREADS], decode))
-            if len(usable):
-                scores.append(classifier.scores(pictures))
-            labels.extend(int(file.label is Label.ANOMALY) for file in usable)
-            paths.extend(file.path for file in usable)
-            problems.extend(unusable)
-            done += len(chunk)
-            progress(done, len(files))
-    return Scored(
-        np.array(labels, dtype=np.int8), np.concatenate(scores), tuple(paths), tuple(problems)
-    )
-
-
-def _decode_chunk(
-    files: Sequence[LabelledFile], decode: Decode
-) -> tuple[list[LabelledFile], NDArray[np.uint8], list[Problem]]:
-    usable: list[LabelledFile] = []
-    pictures: list[NDArray[np.uint8]] = []
-    problems: list[Problem] = []
-    for file in files:
-        got = read_and_decode(file.path, decode)
-        if isinstance(got, Problem):
-            problems.append(got)
-        else:
-            usable.append(file)
-            pictures.append(got[1])
-    return usable, np.stack(pictures) if pictures else np.empty(0, np.uint8), problems
-
-
-# ------------------------------------------------------------------------------------- measuring
-
-
-@dataclass(frozen=True, slots=True)
-class Measures:
-    """How scores fare against labels at a threshold; all rates are of the anomaly class, 0..1.
-
-    None where a rate does not exist, for want of pictures that it could be of. Intervals are exact
-    95 % ones (Clopper and Pearson 1934): they hold for pictures drawn like these, one independent
-    of the other, and say nothing of another surface or camera.
-    """
-
-    threshold: float
-    n: int
-    tp: int
-    fn: int
-    fp: int
-    tn: int
-    accuracy: float | None
-    precision: float | None
-    recall: float | None
-    f1: float | None
-    pr_auc: float | None  # average precision: the area as a step function
-    roc_auc: float | None
-    brier: float | None
-    ece: float | None  # expected calibration error, 10 bins of equal width
-    recall_interval: tuple[float, float] | None
-    precision_interval: tuple[float, float] | None
-
-    def as_json(self) -> dict[str, Any]:
-        """The measures under the keys of ``evaluate --format json``."""
-        document = asdict(self)
-        for key in ("recall_interval", "precision_interval"):
-            document[key] = list(document[key]) if document[key] else None
-        return document
-
-
-def measure(scores: NDArray[np.floating], labels: NDArray[np.int8], threshold: float) -> Measures:
-    """Holds ``scores`` (N,), 0..1, against ``labels`` (N,), 1 for an anomaly; N may be 0."""
-    exact = scores.astype(np.float64)  # a score is compared as the station compares it
-    is_anomaly, flagged = labels == 1, exact >= threshold
-    tp, fn = int((is_anomaly & flagged).sum()), int((is_anomaly & ~flagged).sum())
-    fp, tn = int((~is_anomaly & flagged).sum()), int((~is_anomaly & ~flagged).sum())
-    ranked = bool(is_anomaly.any() and not is_anomaly.all())
-    return Measures(
-        threshold=threshold,
-        n=len(scores),
-        tp=tp,
-        fn=fn,
-        fp=fp,
-        tn=tn,
-        accuracy=_rate(tp + tn, len(scores)),
-        precision=_rate(tp, tp + fp),
-        recall=_rate(tp, tp + fn),
-        f1=_rate(2 * tp, 2 * tp + fp + fn),
-        pr_auc=float(average_precision_score(is_anomaly, exact)) if ranked else None,
-        roc_auc=float(roc_auc_score(is_anomaly, exact)) if ranked else None,
-        brier=float(((exact - is_anomaly) ** 2).mean()) if len(scores) else None,
-        ece=_calibration_error(exact, is_anomaly) if len(scores) else None,
-        recall_interval=exact_interval(tp, tp + fn),
-        precision_interval=exact_interval(tp, tp + fp),
-    )
-
-
-def _rate(part: int, whole: int) -> float | None:
-    return part / whole if whole else None
-
-
-def exact_interval(successes: int, trials: int) -> tuple[float, float] | None:
-    """The exact 95 % interval of a rate (Clopper and Pearson); None without trials."""
-    if trials == 0:
-        return None
-    interval = binomtest(successes, trials).proportion_ci(CONFIDENCE, method="exact")
-    return float(interval.low), float(interval.high)
-
-
-def _calibration_error(scores: NDArray[np.float64], is_anomaly: NDArray[np.bool_]) -> float:
-    """Mean distance of score and frequency over bins of equal width, weighted by their pictures."""
-    bins = np.minimum((scores * ECE_BINS).astype(np.intp), ECE_BINS - 1)
-    expected = np.bincount(bins, weights=scores, minlength=ECE_BINS)
-    observed = np.bincount(bins, weights=is_anomaly, minlength=ECE_BINS)
-    return float(np.abs(expected - observed).sum() / len(scores))
-
-
-# -------------------------------------------------------------------------------------- plotting
 
 
 def write_plots(

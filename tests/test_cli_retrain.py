@@ -1,0 +1,107 @@
+"""``crackwatch retrain`` from the command line: documents, refusals, signals."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from crackwatch.registry import Registry
+from tests.labelled import contents, draw
+
+
+@pytest.fixture(scope="module")
+def station(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("station")
+    (folder / "config.toml").touch()
+    draw(folder / "dataset", 52, 60)
+    return folder
+
+
+def command(station: Path, *arguments: object) -> list[str]:
+    base = [sys.executable, "-m", "crackwatch", "retrain", "--config", station / "config.toml"]
+    return [str(each) for each in (*base, *arguments)]
+
+
+def test_a_training_ends_in_one_document_on_standard_output(station: Path) -> None:
+    done = subprocess.run(
+        command(station, "--epochs", 1, "--seed", 5, "--format", "json"),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert {
+        "model",
+        "promoted",
+        "reason",
+        "seconds",
+        "train",
+        "validation",
+        "champion",
+        "challenger",
+    } <= set(document)
+    assert document["promoted"] is True
+    assert document["champion"] is None
+    assert document["challenger"]["id"] == document["model"]
+    assert document["train"]["anomaly"] + document["validation"]["anomaly"] == 52
+    registry = Registry(station / "models")
+    assert registry.champion() == document["model"]
+    assert registry.verify(document["model"]).seed == 5
+    assert "epoch 1/1" in done.stderr
+    assert "learning from" in done.stderr
+    assert "oneDNN" not in done.stderr  # TensorFlow's start-up lines help nobody
+
+
+def test_too_little_data_names_folder_count_need_and_remedy(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").touch()
+    draw(tmp_path / "dataset", 2, 60)
+    done = subprocess.run(command(tmp_path), capture_output=True, text=True)
+    assert done.returncode == 2
+    assert str(tmp_path / "dataset/anomaly") in done.stderr
+    assert "found 2; at least 50 are needed" in done.stderr
+    assert "crackwatch dataset import" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_station_without_a_dataset_is_told_how_to_get_one(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").touch()
+    done = subprocess.run(command(tmp_path), capture_output=True, text=True)
+    assert done.returncode == 2
+    assert f"{tmp_path / 'dataset'}: no labelled pictures: it does not exist" in done.stderr
+    assert "At least 50 pictures of each class" in done.stderr
+    assert "crackwatch dataset import FOLDER" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("number", "status"),
+    [
+        (signal.SIGTERM, 128 + signal.SIGTERM),
+        (signal.SIGINT, 130),
+        (signal.SIGKILL, -signal.SIGKILL),
+    ],
+)
+def test_an_interrupted_training_leaves_the_models_as_they_were(
+    station: Path, number: signal.Signals, status: int
+) -> None:
+    registry = Registry(station / "models")
+    with registry.lock():
+        before = contents(registry.folder)
+    with subprocess.Popen(
+        command(station, "--epochs", 1000), stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "epoch 1/1000" in line:
+                break
+        assert os.getpriority(os.PRIO_PROCESS, process.pid) >= 10  # beside a daemon: steps back
+        process.send_signal(number)
+        process.stderr.read()
+        assert process.wait(timeout=30) == status
+    with registry.lock():  # as the next run does: what SIGKILL left behind is cleared away
+        assert contents(registry.folder) == before
