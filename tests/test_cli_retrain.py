@@ -78,11 +78,18 @@ def test_a_station_without_a_dataset_is_told_how_to_get_one(tmp_path: Path) -> N
     assert "crackwatch dataset import FOLDER" in done.stderr
 
 
+def test_a_second_training_is_told_of_the_first(station: Path) -> None:
+    with Registry(station / "models").lock():
+        done = subprocess.run(command(station), capture_output=True, text=True)
+    assert done.returncode == 3
+    assert f"process {os.getpid()}" in done.stderr
+    assert "reading" not in done.stderr
+
+
 @pytest.mark.parametrize(
     ("number", "status"),
     [
         (signal.SIGTERM, 128 + signal.SIGTERM),
-        (signal.SIGINT, 130),
         (signal.SIGKILL, -signal.SIGKILL),
     ],
 )

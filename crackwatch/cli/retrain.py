@@ -82,21 +82,22 @@ def command(
     # Before TensorFlow's five seconds; what is found is looked at again under the lock.
     sources.find(folder, chosen_recipe, registry.champion() is not None)
 
-    from crackwatch.training.quiet import start_tensorflow
+    with registry.lock():  # whoever holds it is named at once
+        from crackwatch.training.quiet import start_tensorflow
 
-    start_tensorflow()
-    from crackwatch.cli.workshop import tools
-    from crackwatch.training import retraining
+        start_tensorflow()
+        from crackwatch.cli.workshop import tools
+        from crackwatch.training import retraining
 
-    request = retraining.Request(
-        data=folder,
-        recipe=chosen_recipe,
-        seed=settings.retrain.seed if seed is None else seed,
-        promote=cast(Any, promote or settings.retrain.promote),
-        epochs=epochs,
-    )
-    with watching() as watcher:
-        result = retraining.retrain(registry, request, tools(settings), watcher)
+        request = retraining.Request(
+            data=folder,
+            recipe=chosen_recipe,
+            seed=settings.retrain.seed if seed is None else seed,
+            promote=cast(Any, promote or settings.retrain.promote),
+            epochs=epochs,
+        )
+        with watching() as watcher:
+            result = retraining.retrain(registry, request, tools(settings), watcher)
     if output_format == "json":
         echo_json(result.as_json())
     else:
