@@ -18,7 +18,7 @@ from crackwatch.errors import EXIT_DONE, EXIT_FOUND
 
 if TYPE_CHECKING:
     from crackwatch.training.fitting import Epoch
-    from crackwatch.training.retraining import Duel, Result
+    from crackwatch.training.retraining import Result
 
 NICENESS = 10  # beside the daemon, training gets what is left of the processor
 _EXIT_SIGTERM = 128 + signal.SIGTERM
@@ -114,44 +114,27 @@ def _end(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 (a signa
 
 
 def _print(result: Result) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title=None, box=None, pad_edge=False, header_style="bold")
-    columns = ("", "model", "threshold", "found", "escapes", "false alarms", "F1", "PR area")
-    for column in columns:
-        table.add_column(column, justify="left" if column in ("", "model") else "right")
+    held = result.validation
+    click.echo(
+        f"held back: {held['anomaly']} anomalies, {held['normal']} normals; "
+        f"learned from {result.train['anomaly']} and {result.train['normal']}"
+    )
+    click.echo(f"{'':10}  threshold   found  escapes  false alarms      F1  PR area")
     for role, duel in (("champion", result.champion), ("challenger", result.challenger)):
         if duel is not None:
-            table.add_row(role, *_row(duel))
-    held = result.validation
-    console = Console(soft_wrap=True)
-    console.print(
-        f"held back: {held['anomaly']} anomalies, {held['normal']} normals; "
-        f"learned from {result.train['anomaly']} and {result.train['normal']}",
-        markup=False,
-        highlight=False,
-    )
-    console.print(table)
-    console.print(f"{result.model}: {result.reason}", markup=False, highlight=False)
-    console.print(f"took {result.seconds:.0f} s", markup=False, highlight=False)
+            found = duel.measures
+            click.echo(
+                f"{role:10}  {found.threshold:9.4f}  {found.tp:6}  {found.fn:7}  {found.fp:12}  "
+                f"{_shown(found.f1):>6}  {_shown(found.pr_auc):>7}"
+            )
+    if result.champion is not None:
+        click.echo(f"champion was {result.champion.model}")
+    click.echo(f"{result.model}: {result.reason}")
+    click.echo(f"took {result.seconds:.0f} s")
 
 
-def _row(duel: Duel) -> list[str]:
-    found = duel.measures
-
-    def shown(value: float | None) -> str:
-        return "-" if value is None else f"{value:.4f}"
-
-    return [
-        duel.model,
-        f"{found.threshold:.4f}",
-        str(found.tp),
-        str(found.fn),
-        str(found.fp),
-        shown(found.f1),
-        shown(found.pr_auc),
-    ]
+def _shown(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
 
 
 class watching:  # noqa: N801 (used as a function: ``with watching() as watcher``)
