@@ -153,6 +153,12 @@ def test_a_row_whose_place_is_unknown_spoils_the_sum(station: Station) -> None:
     assert not outcome.ok
 
 
+def test_a_sum_that_does_not_balance_is_not_ok_whatever_else_is_well() -> None:
+    nothing = dict.fromkeys(COUNTED, 0)
+    assert Audit(rows=1, unrecorded=1, counts={**nothing, "kept": 2}, findings=()).ok
+    assert not Audit(rows=2, unrecorded=1, counts={**nothing, "kept": 2}, findings=()).ok
+
+
 # ---------------------------------------------------------------------------------- missing
 
 

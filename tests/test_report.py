@@ -431,6 +431,12 @@ def test_the_csv_has_a_line_for_every_inspection(station: Station, filler: Fille
     assert [bool(line["path"]) for line in found[3:]] == [False, False, True, False, False]
 
 
+def test_the_help_names_every_column(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["report", "--help"]) == 0
+    words = set(re.findall(r"[a-z0-9_]+", capsys.readouterr().out))
+    assert set(render_csv.COLUMNS) <= words
+
+
 @pytest.mark.parametrize("first", ["=", "+", "-", "@"])
 def test_no_cell_of_the_csv_is_a_formula(station: Station, filler: Filler, first: str) -> None:
     name = f'{first}cmd|"/c calc"!A1,.jpg'

@@ -63,8 +63,12 @@ def command(
     """What was inspected and found in a span of time.
 
     Days begin by report.day_starts_at in the station's time zone. json, table and html count
-    superseded inspections by themselves; csv has a line for every inspection, its standing in a
-    column.
+    superseded inspections by themselves; csv has a line for every inspection.
+
+    Columns of csv: id, inspected_at, outcome (normal, anomaly, quarantined), standing (kept,
+    flagged, archived, deleted, quarantined, pending, superseded, expired, vanished), score,
+    threshold, model, source (path in the inbox), path (where the file is now), reason, detail,
+    sha256, duplicate_of (id of the first inspection of the same bytes).
     """
     settings = load_settings(config)
     from datetime import UTC, datetime

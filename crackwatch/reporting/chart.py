@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from crackwatch.domain import HourCount, Summary
+from crackwatch.domain import Summary
 
 WIDTH = 960.0
 HEIGHT = 200.0  # of the bars alone; labels stand outside
@@ -98,10 +98,6 @@ def chart(summary: Summary) -> Chart | None:
             for value in sorted({0, top // 2, top})
         ),
     )
-
-
-def hour_name(each: HourCount) -> str:
-    return each.hour.isoformat(sep=" ", timespec="minutes")
 
 
 def _zero() -> list[int]:

@@ -10,7 +10,7 @@ from typing import Protocol, TextIO
 from crackwatch.domain import Outcome, path_text
 from crackwatch.reporting.summary import LineLike
 
-# column: what it holds. This is the documentation that ``report --help`` points to.
+# column: what it holds; ``report --help`` lists them.
 COLUMNS = {
     "id": "number of the inspection; never used twice",
     "inspected_at": "ISO 8601 with offset, the station's time",
