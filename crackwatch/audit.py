@@ -392,7 +392,7 @@ class Auditor:
             for each in some:
                 row = rows.get(each.id) if each.id is not None else None
                 again = self._look_for(row) if row is not None else None
-                if again is None and each.kind == "unexplained":
+                if again is None:
                     again = self._file_again(each)
                 if again is not None:
                     still.append(again)
