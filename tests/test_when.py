@@ -202,6 +202,13 @@ def test_a_time_that_is_jumped_over_means_the_moment_of_the_jump() -> None:
     assert berlin("2026-03-29", day_start=time(2, 30)) == "2026-03-29T03:00:00+02:00"
 
 
+def test_a_day_that_has_begun_goes_on_when_the_clock_is_set_back_over_its_start() -> None:
+    begun = "2026-10-25T02:30:00+02:00"
+    second_time = datetime.fromisoformat("2026-10-25T02:15:00+01:00")  # 45 minutes later
+    assert berlin("today", second_time, time(2, 30)) == begun
+    assert berlin("today", second_time - timedelta(hours=1), time(2, 30)) != begun
+
+
 def test_a_day_without_a_midnight_begins_when_the_clock_has_jumped() -> None:
     cairo = ZoneInfo("Africa/Cairo")
     begin = start_of_day(date(2025, 4, 25), cairo, time(0))
