@@ -67,7 +67,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(arguments: Sequence[str]) -> int:
     """Runs one command; errors are told on standard error. Returns the exit status."""
     try:
-        outcome: Any = group.main(list(arguments), "crackwatch", standalone_mode=False)
+        # not group.main(): where the reader of a pipe has gone it exits with 1, which means "found"
+        with group.make_context("crackwatch", list(arguments)) as context:
+            outcome: Any = group.invoke(context)
     except click.exceptions.Exit as exc:
         return exc.exit_code
     except click.ClickException as exc:

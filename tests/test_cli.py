@@ -1,0 +1,150 @@
+"""Claims about the command line: what its help says is so, and its exit statuses mean what they say."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from crackwatch import errors
+from crackwatch.cli import COMMANDS, run
+from crackwatch.errors import CrackwatchError
+from tests.commands import all_commands, parse
+
+_COMMANDS = {" ".join(words) or "crackwatch": command for words, command in all_commands()}
+
+
+def _examples(command: click.Command) -> list[str]:
+    epilog = command.epilog or ""
+    assert epilog.startswith("Example: ")
+    found = re.findall(r"crackwatch (?!is\b).*?(?= && |, or, |$)", epilog.removeprefix("Example: "))
+    return [each.strip() for each in found]
+
+
+@pytest.mark.parametrize("name", list(_COMMANDS))
+def test_help_has_an_example_that_can_be_typed(name: str) -> None:
+    examples = _examples(_COMMANDS[name])
+    assert examples
+    for example in examples:
+        words = parse(example)
+        if name != "crackwatch":
+            assert " ".join(words).startswith(name), "the example is of another command"
+
+
+@pytest.mark.parametrize("name", list(_COMMANDS))
+def test_every_command_and_option_says_what_it_does(name: str) -> None:
+    command = _COMMANDS[name]
+    assert command.help, "the docstring is the help"
+    with click.Context(command) as context:
+        for parameter in command.get_params(context):
+            if isinstance(parameter, click.Option):
+                assert parameter.help, parameter.name
+
+
+@pytest.mark.parametrize("name", [name for name in _COMMANDS if name != "crackwatch"])
+def test_every_command_on_a_station_takes_config(name: str) -> None:
+    command = _COMMANDS[name]
+    if isinstance(command, click.Group) or name == "init":
+        return
+    assert "config" in {parameter.name for parameter in command.params}
+
+
+def test_the_first_help_lists_every_command_with_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--help"]) == 0
+    shown = capsys.readouterr().out
+    for name, (_, line) in COMMANDS.items():
+        assert re.search(rf"^  {name} +{re.escape(line)}$", shown, re.MULTILINE)
+
+
+def test_help_names_the_places_where_settings_are_looked_for(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(["status", "--help"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "$CRACKWATCH_CONFIG, ./config.toml, /etc/crackwatch/config.toml" in shown
+
+
+# ----------------------------------------------------------------------------------- exit statuses
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["bogus"], ["report", "--bogus"], ["evaluate"], ["report", "--format", "xml"], []],
+    ids=" ".join,
+)
+def test_what_cannot_be_understood_exits_2(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(arguments) == 2
+    assert capsys.readouterr().err
+
+
+def test_without_settings_it_exits_2_and_says_how_to_get_some(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("CRACKWATCH_CONFIG", raising=False)
+    if Path("/etc/crackwatch/config.toml").exists():
+        pytest.skip("this machine has a station of its own in /etc/crackwatch")
+    assert run(["status"]) == 2
+    assert "crackwatch init" in capsys.readouterr().err
+
+
+def test_a_wrong_key_exits_2_and_names_file_key_and_remedy(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text("[model]\ntreshold = 0.5\n")
+    assert run(["status", "--config", str(config)]) == 2
+    told = capsys.readouterr().err
+    assert str(config) in told
+    assert "model.treshold" in told
+    assert "threshold" in told.splitlines()[1], "the known keys"
+
+
+def test_without_a_database_it_exits_5_and_names_the_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text("")
+    assert run(["report", "--config", str(config)]) == 5
+    told = capsys.readouterr()
+    assert "crackwatch init" in told.err
+    assert told.out == ""
+
+
+def test_every_error_has_the_exit_status_that_the_tree_is_drawn_with() -> None:
+    drawn = dict(re.findall(r"── (\w+) +exit (\d)", errors.__doc__ or ""))
+    raised = {cls.__name__: cls for cls in _below(CrackwatchError)}
+    assert set(drawn) == set(raised) - {"SystemFault"}
+    for name, status in drawn.items():
+        assert raised[name].exit_status == int(status), name
+
+
+def _below(cls: type[CrackwatchError]) -> Iterator[type[CrackwatchError]]:
+    for below in cls.__subclasses__():
+        if below.__module__ == errors.__name__:
+            yield below
+            yield from _below(below)
+
+
+def test_a_reader_that_leaves_early_is_no_failure() -> None:
+    """``crackwatch audit | head -1`` under pipefail must not look like a finding (status 1)."""
+    readable, writable = os.pipe()
+    os.close(readable)
+    done = subprocess.run(
+        [sys.executable, "-m", "crackwatch", "report", "--help"],
+        stdout=writable,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    os.close(writable)
+    assert (done.returncode, done.stderr) == (0, "")
