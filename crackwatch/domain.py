@@ -13,6 +13,7 @@ import sys
 import unicodedata
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
+from typing import Protocol
 
 # ---------------------------------------------------------------------------------------- enums
 
@@ -155,6 +156,104 @@ class Inspection:
     filed_at: datetime | None
     released_at: datetime | None
     superseded_at: datetime | None
+
+
+# ------------------------------------------------------------- between pipeline, books and mover
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """An inspection about to be recorded."""
+
+    arrival: Arrival
+    sha256: bytes | None
+    outcome: Outcome
+    place: Place
+    score: float | None = None
+    threshold: float | None = None
+    reason: QuarantineReason | None = None
+    detail: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BatchFacts:
+    """What is recorded of the batch itself; durations are whole microseconds of wall time."""
+
+    model_pk: int | None
+    runtime: str
+    precision: str
+    closed_by: str
+    read_us: int
+    classify_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Filing:
+    """A file that a committed row says must go somewhere."""
+
+    id: int
+    source: bytes
+    fingerprint: Fingerprint
+    sha256: bytes | None
+    place: Place
+    destination: bytes | None
+    reason: QuarantineReason | None
+    detail: str | None
+    inspected_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What became of a batch: the moves that its rows demand, and the files that stay."""
+
+    batch_id: int
+    filings: tuple[Filing, ...]
+    kept: tuple[Arrival, ...]
+    known: tuple[Arrival, ...]  # had a row already: nothing was inspected twice
+    inspected: int  # normal and anomaly
+    anomalies: int
+    quarantined: int
+    duplicates: int
+    superseded: int
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """A filing that is done and durable. ``superseded``: other content had taken its name."""
+
+    id: int
+    superseded: bool = False
+
+
+class MoveResult(enum.Enum):
+    """How a move ended."""
+
+    DONE = "done"
+    GONE = "gone"  # a producer took the file away after it was inspected
+    REPLACED = "replaced"  # other content has its name; that content is in the inbox
+    TAKEN = "taken"  # something stands in the way: choose another name, commit it, try again
+    REFUSED = "refused"  # this one file cannot be moved now: try again later
+
+
+@dataclass(frozen=True, slots=True)
+class Filed:
+    result: MoveResult
+    detail: str = ""
+
+
+class Destinations(Protocol):
+    """Chooses where a file goes, while its row is being written; see ``filing.names``."""
+
+    def propose(self, place: Place, source: bytes, id: int, attempt: int) -> bytes | None:
+        """The ``attempt``-th name (0, 1, ...) below the place's folder; None: it is not moved."""
+        ...
+
+    def taken(self, place: Place, destination: bytes) -> bool:
+        """Whether something stands under that name already."""
+        ...
+
+
+# ------------------------------------------------------------------------------------ reports
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,18 +19,24 @@ from numpy.typing import NDArray
 from crackwatch.domain import (
     Arrival,
     Batch,
+    BatchFacts,
+    Closing,
+    Destinations,
+    Draft,
+    Filed,
+    Filing,
     Fingerprint,
+    MoveResult,
     Outcome,
     Place,
     Prediction,
     QuarantineReason,
+    Recorded,
     Verdict,
 )
 from crackwatch.errors import ModelDisagrees, SystemFault, Unreadable, Unsettled
-from crackwatch.filing.mover import Demand, Filed, Result
 from crackwatch.inbox import Content
 from crackwatch.runtime import SIDE, Classifier
-from crackwatch.store.books import BatchFacts, Closing, Destinations, Draft, Filing, Recorded
 from crackwatch.verdict import judge, place_of
 
 _MAY_STILL_GROW = frozenset({QuarantineReason.EMPTY, QuarantineReason.TRUNCATED})
@@ -64,7 +70,7 @@ class BooksLike(Protocol):
 
 
 class MoverLike(Protocol):
-    def file(self, demand: Demand) -> Filed: ...
+    def file(self, demand: Filing) -> Filed: ...
     def sync(self) -> None: ...
     def sync_inbox(self) -> None: ...
 
@@ -303,15 +309,17 @@ class Pipeline:
             filing = self._owed[0]
             filed = self._file_one(filing)
             self._owed.popleft()
-            if filed.result is Result.REFUSED:
+            if filed.result is MoveResult.REFUSED:
                 self._refused.append(filing)
                 refused.append((filing.source, filed.detail))
                 continue
-            if filed.result is Result.GONE:
+            if filed.result is MoveResult.GONE:
                 vanished.append(filing.source)
-            if filed.result is Result.REPLACED:
+            if filed.result is MoveResult.REPLACED:
                 replaced += 1
-            self._unsynced.append(Closing(filing.id, superseded=filed.result is Result.REPLACED))
+            self._unsynced.append(
+                Closing(filing.id, superseded=filed.result is MoveResult.REPLACED)
+            )
             released.append(filing.source)
         if self._unsynced:
             self._mover.sync()
@@ -323,7 +331,7 @@ class Pipeline:
         demand = filing
         while True:
             filed = self._mover.file(demand)
-            if filed.result is not Result.TAKEN:
+            if filed.result is not MoveResult.TAKEN:
                 return filed
             # the new name is committed before it is tried: no file stands under a name that no
             # row holds

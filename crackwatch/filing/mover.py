@@ -9,17 +9,15 @@ moment. One that differs is renamed back.
 from __future__ import annotations
 
 import contextlib
-import enum
 import errno
 import itertools
 import json
 import os
 import stat
-from dataclasses import dataclass
 from typing import Protocol
 
 from crackwatch import inbox as inbox_module
-from crackwatch.domain import Fingerprint, Place, QuarantineReason, path_text
+from crackwatch.domain import Filed, Fingerprint, MoveResult, Place, QuarantineReason, path_text
 from crackwatch.errors import SystemFault
 from crackwatch.filing import durable
 from crackwatch.filing.names import NAME_MAX_BYTES, SIDECAR_SUFFIX, fit
@@ -53,22 +51,6 @@ class Demand(Protocol):
     def detail(self) -> str | None: ...
 
 
-class Result(enum.Enum):
-    """How a move ended."""
-
-    DONE = "done"
-    GONE = "gone"  # a producer took the file away after it was inspected
-    REPLACED = "replaced"  # other content has its name; that content is in the inbox
-    TAKEN = "taken"  # something stands in the way: choose another name, commit it, try again
-    REFUSED = "refused"  # this one file cannot be moved now: try again later
-
-
-@dataclass(frozen=True, slots=True)
-class Filed:
-    result: Result
-    detail: str = ""
-
-
 class Mover:
     """Moves files out of one inbox, and remembers which folders are to be synced.
 
@@ -90,7 +72,7 @@ class Mover:
             if exc.errno in inbox_module.SYSTEM_ERRNOS:
                 raise _fault(exc) from exc
             # rights, names too long or impossible there: this file's trouble, not the station's
-            return Filed(Result.REFUSED, exc.strerror or str(exc))
+            return Filed(MoveResult.REFUSED, exc.strerror or str(exc))
 
     def sync(self) -> None:
         """Makes every rename since the last call durable, once a folder. Raises SystemFault."""
@@ -127,7 +109,7 @@ class Mover:
         if not self._has_identity(source, demand):
             return self._without_source(demand, destination)
         if not self._make_way(demand, destination):
-            return Filed(Result.TAKEN)
+            return Filed(MoveResult.TAKEN)
         try:
             durable.rename_noreplace(source, destination)
         except FileExistsError:
@@ -141,9 +123,9 @@ class Mover:
         self._touched(source, destination)
         if not self._has_content(destination, demand):
             self._put_back(destination, demand)
-            return Filed(Result.REPLACED)
+            return Filed(MoveResult.REPLACED)
         self._write_sidecar(demand, destination)
-        return Filed(Result.DONE)
+        return Filed(MoveResult.DONE)
 
     def _without_source(self, demand: Demand, destination: bytes) -> Filed:
         """The row's file does not stand under its name: was it moved before, or taken away?"""
@@ -151,13 +133,13 @@ class Mover:
         if self._has_content(destination, demand):
             self._touched(source, destination)
             self._write_sidecar(demand, destination)
-            return Filed(Result.DONE)
-        return self._missing(source, Result.GONE)
+            return Filed(MoveResult.DONE)
+        return self._missing(source, MoveResult.GONE)
 
-    def _missing(self, source: bytes, otherwise: Result) -> Filed:
+    def _missing(self, source: bytes, otherwise: MoveResult) -> Filed:
         """What to make of a file that is not where it was. Raises SystemFault without an inbox."""
         if self._exists(source):
-            return Filed(Result.REPLACED)
+            return Filed(MoveResult.REPLACED)
         try:
             os.stat(self._inbox)
         except OSError as exc:
@@ -172,7 +154,7 @@ class Mover:
         if self._has_content(destination, demand):
             # a copy, a hard link: the destination has what the row promises
             return self._finish_copy(demand, destination)
-        return Filed(Result.TAKEN)
+        return Filed(MoveResult.TAKEN)
 
     # --------------------------------------------------------------------- across file systems
 
@@ -189,7 +171,7 @@ class Mover:
             if copied:
                 durable.rename_noreplace(partial, destination)
         except FileExistsError:
-            return Filed(Result.TAKEN)
+            return Filed(MoveResult.TAKEN)
         finally:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(partial)
@@ -247,7 +229,7 @@ class Mover:
         given_up = self._give_up(demand)
         # whatever else stands under the source's name by now stays there, as an arrival of its
         # own; this row's picture is where it belongs
-        return Filed(Result.DONE) if given_up.result is not Result.REFUSED else given_up
+        return Filed(MoveResult.DONE) if given_up.result is not MoveResult.REFUSED else given_up
 
     def _sync_destinations(self) -> None:
         """Makes durable every new name outside the inbox, those of new folders included."""
@@ -263,18 +245,18 @@ class Mover:
         source, gone = self._source(demand), self._gone_name(demand)
         if not self._exists(gone):
             if not self._has_identity(source, demand):
-                return self._missing(source, Result.DONE)
+                return self._missing(source, MoveResult.DONE)
             try:
                 durable.rename_noreplace(source, gone)
             except (FileNotFoundError, NotADirectoryError):
-                return self._missing(source, Result.DONE)
+                return self._missing(source, MoveResult.DONE)
             self._touched(source)
         if not self._is_the_rows(gone, demand):
             self._put_back(gone, demand)
-            return Filed(Result.REPLACED)
+            return Filed(MoveResult.REPLACED)
         os.unlink(gone)
         self._touched(source)
-        return Filed(Result.DONE)
+        return Filed(MoveResult.DONE)
 
     def _gone_name(self, demand: Demand) -> bytes:
         folder = os.path.dirname(self._source(demand))

@@ -6,99 +6,28 @@ Knows rows; nothing of folders but what the caller's ``Destinations`` says of th
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any
 
 from sqlalchemy import Connection, Engine, bindparam, func, insert, select, text, tuple_, update
 
 from crackwatch.domain import (
     Arrival,
+    BatchFacts,
+    Closing,
+    Destinations,
+    Draft,
+    Filing,
     Fingerprint,
     Outcome,
     Place,
     QuarantineReason,
+    Recorded,
 )
 from crackwatch.store.engine import faults, writing
 from crackwatch.store.schema import batches, inspections, models
 
 _CHUNK = 400  # rows of an IN list; SQLite's default limit is far above
-
-
-class Destinations(Protocol):
-    """Chooses where a file goes; see ``filing``."""
-
-    def propose(self, place: Place, source: bytes, id: int, attempt: int) -> bytes | None:
-        """The ``attempt``-th name (0, 1, ...) below the place's folder; None: it is not moved."""
-        ...
-
-    def taken(self, place: Place, destination: bytes) -> bool:
-        """Whether something stands under that name already."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Draft:
-    """An inspection about to be recorded."""
-
-    arrival: Arrival
-    sha256: bytes | None
-    outcome: Outcome
-    place: Place
-    score: float | None = None
-    threshold: float | None = None
-    reason: QuarantineReason | None = None
-    detail: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class BatchFacts:
-    """What is recorded of the batch itself; durations are whole microseconds of wall time."""
-
-    model_pk: int | None
-    runtime: str
-    precision: str
-    closed_by: str
-    read_us: int
-    classify_us: int
-
-
-@dataclass(frozen=True, slots=True)
-class Filing:
-    """A file that a committed row says must go somewhere."""
-
-    id: int
-    source: bytes
-    fingerprint: Fingerprint
-    sha256: bytes | None
-    place: Place
-    destination: bytes | None
-    reason: QuarantineReason | None
-    detail: str | None
-    inspected_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Recorded:
-    """What became of a batch: the moves that its rows demand, and the files that stay."""
-
-    batch_id: int
-    filings: tuple[Filing, ...]
-    kept: tuple[Arrival, ...]
-    known: tuple[Arrival, ...]  # had a row already: nothing was inspected twice
-    inspected: int  # normal and anomaly
-    anomalies: int
-    quarantined: int
-    duplicates: int
-    superseded: int
-
-
-@dataclass(frozen=True, slots=True)
-class Closing:
-    """A filing that is done and durable. ``superseded``: other content had taken its name."""
-
-    id: int
-    superseded: bool = False
 
 
 class Books:
