@@ -1,11 +1,9 @@
 """What a person means by ``--since`` and ``--until``, as instants; asks no clock and no network.
 
-A day word (yesterday, monday, 2026-11-01, "2 days ago") is the first instant of that working day:
-the moment at which the station's clock first shows ``day_starts_at`` on that date. Anything that
-names an hour or a minute is that very moment on the wall calendar. Two rules make every text one
-instant, so that the end of one report is the beginning of the next and nothing is counted twice: a
-time that the clock shows twice in autumn means the first time, and one that it jumps over in spring
-means the moment of the jump.
+A day word (yesterday, monday, 2026-11-01, "2 days ago") is the first instant of that working day, as
+``domain.day_begins`` has it. Anything that names an hour or a minute is that very moment on the wall
+calendar. Every text is one instant, so that the end of one report is the beginning of the next and
+nothing is counted twice: a time that the clock shows twice in autumn means the first time.
 
 dateparser, which takes a third of a second to import, reads only dates with a month's name in them.
 """
@@ -17,7 +15,7 @@ import re
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 
-from crackwatch.domain import Window, working_day
+from crackwatch.domain import Window, day_begins, working_day
 from crackwatch.errors import WhenError
 
 EXAMPLES = (
@@ -26,7 +24,6 @@ EXAMPLES = (
 )
 
 _LONGEST_TEXT = 80
-_SECOND = timedelta(seconds=1)
 _DAY = timedelta(days=1)
 
 _WEEKDAYS = {
@@ -122,39 +119,13 @@ def instant(
     return found
 
 
-def start_of_day(day: date, zone: tzinfo, day_start: time) -> datetime:
-    """The first instant of a working day, in UTC."""
-    return on_the_clock(datetime.combine(day, day_start), zone)
-
-
-def today(now: datetime, zone: tzinfo, day_start: time) -> date:
-    """The working day that is under way: the latest one that has begun."""
-    day = working_day(now, zone, day_start)
-    # the clock that is set back over day_starts_at does not give the day back
-    return day + _DAY if start_of_day(day + _DAY, zone, day_start) <= now else day
-
-
 def on_the_clock(wall: datetime, zone: tzinfo) -> datetime:
-    """The instant, in UTC, at which the station's clock first shows ``wall`` (naive) or later.
+    """The instant, in UTC, at which the station's clock shows ``wall`` (naive); as a day begins.
 
-    A time that comes twice means its first coming; one that is jumped over, the moment of the jump.
+    A time that comes twice means its first coming. One that is jumped over counts as if the clock
+    had not been turned yet: half past two is half an hour after two, though the clock shows 03:30.
     """
-    first = wall.replace(tzinfo=zone, fold=0)
-    found = first.astimezone(UTC)
-    if found.astimezone(zone).replace(tzinfo=None, fold=0) == wall.replace(fold=0):
-        return found
-    # In a gap fold=0 counts by the offset before the jump and fold=1 by the one after it, which
-    # puts the jump between the two: the moment from which the offset is the later one.
-    before_jump = first.replace(fold=1).astimezone(UTC)
-    new_offset = found.astimezone(zone).utcoffset()
-    low, high = before_jump, found
-    while high - low > _SECOND:
-        middle = low + (high - low) // 2
-        if middle.astimezone(zone).utcoffset() == new_offset:
-            high = middle
-        else:
-            low = middle
-    return high.replace(microsecond=0)
+    return wall.replace(tzinfo=zone, fold=0).astimezone(UTC)
 
 
 # ------------------------------------------------------------------------------ understanding
@@ -174,10 +145,10 @@ def _understand(
     """The instant, None for what makes no sense; ValueError and OverflowError for 30 February."""
     if words == "now":
         return now.astimezone(UTC)
-    current = today(now, zone, day_start)
+    current = working_day(now, zone, day_start)
     day = _day_named(words, current)
     if day is not None:
-        return start_of_day(day, zone, day_start)
+        return day_begins(day, zone, day_start)
     if _AGO.fullmatch(words):
         return _ago(words, now, zone, day_start, current)
     if _ISO_MOMENT.fullmatch(words):
@@ -232,7 +203,7 @@ def _ago(words: str, now: datetime, zone: tzinfo, day_start: time, current: date
         else:
             months += int(amount) * _PERIODS_MONTHS[unit]
     if not exact:
-        return start_of_day(_months_before(current, months) - days * _DAY, zone, day_start)
+        return day_begins(_months_before(current, months) - days * _DAY, zone, day_start)
     back = now.astimezone(UTC)
     if days or months:
         local = now.astimezone(zone)
@@ -321,5 +292,5 @@ def _with_dateparser(
     if read.period == "time":
         return _moment(found, zone)
     if read.period in ("day", "month", "year"):
-        return start_of_day(found.date(), zone, day_start)
+        return day_begins(found.date(), zone, day_start)
     return None
