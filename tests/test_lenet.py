@@ -95,12 +95,13 @@ def test_a_saved_model_opens_with_keras_alone(model: keras.Model, tmp_path: Path
         "import sys, keras, numpy as np\n"
         "model = keras.models.load_model('lenet.keras', safe_mode=True)\n"
         "assert not any(name.startswith('crackwatch') for name in sys.modules)\n"
-        "assert model.optimizer is None\n"
+        "assert getattr(model, 'optimizer', None) is None\n"
         "print(float(model.predict_on_batch(np.load('seen.npy'))[0, 1]))\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
     )
+    assert done.returncode == 0, done.stderr
     assert float(done.stdout) == pytest.approx(
         float(model.predict_on_batch(pictures(1))[0, 1]), abs=1e-6
     )
