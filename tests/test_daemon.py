@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 
 from crackwatch import images, packaged, synthetic
+from crackwatch.health.status import read as read_status
 from tests.station import jpeg, rows
 
 pytestmark = pytest.mark.skipif(
@@ -65,9 +66,7 @@ class Process:
             self.wait_until(lambda: self.status()["state"] == "running")
 
     def status(self) -> dict[str, Any]:
-        done = crackwatch("status", "--config", self.config, "--format", "json")
-        document: dict[str, Any] = json.loads(done.stdout)
-        return document
+        return read_status(self.root / "state")
 
     def audit(self) -> dict[str, Any]:
         done = crackwatch("audit", "--full", "--config", self.config, "--format", "json")
@@ -158,7 +157,8 @@ def test_a_picture_is_inspected_reported_and_filed_and_the_end_is_clean(station:
     assert report["anomaly"] == len(flagged)
     assert all(row["filed_at"] for row in station.rows())
     assert station.audit()["ok"]
-    assert station.status()["state"] == "stopped"
+    stopped = crackwatch("status", "--config", station.config, "--format", "json")
+    assert (stopped.returncode, json.loads(stopped.stdout)["state"]) == (1, "stopped")
 
 
 def test_a_second_instance_exits_3_and_names_the_first(station: Process) -> None:

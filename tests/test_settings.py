@@ -1,0 +1,181 @@
+"""A setting that cannot work is one clear error: the file, the key, what to do; never a guess."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from crackwatch import packaged
+from crackwatch.errors import EXIT_USAGE, SettingsError
+from crackwatch.settings import FolderSettings, Settings, find_config, load, require_inbox
+
+
+def config(folder: Path, text: str) -> Path:
+    file = folder / "config.toml"
+    file.write_text(text)
+    return file
+
+
+BAD = {
+    "unknown key": ("[model]\nthresold = 0.5", ("model.thresold", "unknown key", "threshold")),
+    "unknown section": ("[modl]\nthreshold = 0.5", ("modl", "unknown section", "model")),
+    "key without a section": ("threshold = 0.5", ("threshold", "unknown section or key")),
+    "section as a value": ("model = 3", ("model", "[model]")),
+    "impossible threshold": ("[model]\nthreshold = 1.5", ("model.threshold", "1.5", "0.0 to 1.0")),
+    "not a number": ("[model]\nthreshold = 'high'", ("model.threshold", "'high'")),
+    "wrong type": ("[watch]\nsettle_s = 'two'", ("watch.settle_s", "'two'")),
+    "text for a number": ("[batch]\nmax_size = '64'", ("batch.max_size", "'64'")),
+    "truth for a number": ("[batch]\nmax_size = true", ("batch.max_size",)),
+    "negative": ("[watch]\nrescan_s = -1", ("watch.rescan_s", "-1")),
+    "not finite": ("[watch]\nrescan_s = inf", ("watch.rescan_s",)),
+    "no such choice": ("[files]\nnormal = 'burn'", ("files.normal", "keep", "burn")),
+    "no patterns": ("[files]\npatterns = []", ("files.patterns",)),
+    "no such zone": ("[station]\ntimezone = 'Mars/Base'", ("station.timezone", "Europe/Berlin")),
+    "no such time": ("[report]\nday_starts_at = '6 am'", ("report.day_starts_at", "HH:MM")),
+    "not SQLite": ("[database]\nurl = 'postgresql://x'", ("database.url", "sqlite:///")),
+    "tiles too early": ("[images]\nlarger = 'tile'", ("images.larger", "quarantine")),
+    "fast too early": ("[model]\nprecision = 'fast'", ("model.precision", "f32")),
+    "flagged in the inbox": ("[folders]\nflagged = 'inbox/bad'", ("folders.flagged", "inside")),
+    "inbox in the archive": ("[folders]\ninbox = 'archive/new'", ("folders.inbox", "inside")),
+    "one folder for two": ("[folders]\narchive = './flagged/'", ("folders.archive", "same folder")),
+    "not TOML": ("[model\n", ("not valid TOML", "line 1")),
+    "not text": ("\x00", ("not valid TOML",)),
+}
+
+
+@pytest.mark.parametrize(("text", "told"), BAD.values(), ids=BAD.keys())
+def test_what_cannot_work_is_told_with_file_key_and_remedy(
+    tmp_path: Path, text: str, told: tuple[str, ...]
+) -> None:
+    file = config(tmp_path, text)
+    with pytest.raises(SettingsError) as caught:
+        load(file, {})
+    message = str(caught.value)
+    assert str(file) in message
+    for part in told:
+        assert part in message
+    assert caught.value.remedy
+    assert caught.value.exit_status == EXIT_USAGE
+
+
+def test_several_mistakes_are_counted(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"2 more after this one"):
+        load(config(tmp_path, "[model]\na = 1\nb = 2\n[batch]\nc = 3\n"), {})
+
+
+def test_the_shipped_file_has_every_key_with_its_default_and_a_comment() -> None:
+    file = packaged.default_config()
+    lines = file.read_text().splitlines()
+    written = tomllib.loads(file.read_text())
+    settings, defaults = load(file, {}), Settings(file=file)
+    for name, field in Settings.model_fields.items():
+        if name == "file":
+            continue
+        section = field.annotation
+        assert section is not None
+        assert set(written[name]) == set(section.model_fields), name
+        if name != "folders":
+            assert getattr(settings, name) == getattr(defaults, name)
+    for line in lines:
+        if "=" in line and not line.startswith("#"):
+            assert "  # " in line, f"no comment: {line}"
+
+
+def test_folders_resolve_against_the_file_wherever_one_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir("/")
+    settings = load(config(tmp_path, "[folders]\narchive = '../elsewhere'\nmodels = '/m'"), {})
+    assert settings.folders.inbox == tmp_path / "inbox"
+    assert settings.folders.archive == tmp_path.parent / "elsewhere"
+    assert settings.folders.models == Path("/m")
+    assert settings.database_file == tmp_path / "state" / "crackwatch.db"
+    for name in FolderSettings.model_fields:
+        assert getattr(settings.folders, name).is_absolute()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "section", "key", "expected"),
+    [
+        ("CRACKWATCH_FILES__NORMAL", "archive", "files", "normal", "archive"),
+        ("CRACKWATCH_FILES__RECURSIVE", "false", "files", "recursive", False),
+        ("CRACKWATCH_FILES__PATTERNS", '["*.png"]', "files", "patterns", ["*.png"]),
+        ("CRACKWATCH_MODEL__THRESHOLD", "0.25", "model", "threshold", 0.25),
+        ("CRACKWATCH_MODEL__THRESHOLD", "model", "model", "threshold", "model"),
+        ("CRACKWATCH_STATION__NAME", "42", "station", "name", "42"),
+        ("CRACKWATCH_BATCH__MAX_SIZE", "8", "batch", "max_size", 8),
+        ("CRACKWATCH_FOLDERS__FLAGGED", "/f", "folders", "flagged", Path("/f")),
+    ],
+)
+def test_the_environment_overrides_a_key(
+    tmp_path: Path, variable: str, value: str, section: str, key: str, expected: object
+) -> None:
+    settings = load(config(tmp_path, ""), {variable: value, "CRACKWATCH_CONFIG": "elsewhere"})
+    assert getattr(getattr(settings, section), key) == expected
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("CRACKWATCH_MODEL__THRESHOLD", "2"),
+        ("CRACKWATCH_MODEL__TRESHOLD", "0.5"),
+        ("CRACKWATCH_MODL__THRESHOLD", "0.5"),
+    ],
+)
+def test_a_wrong_override_names_the_variable(tmp_path: Path, variable: str, value: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load(config(tmp_path, ""), {variable: value})
+    assert "CRACKWATCH_MOD" in str(caught.value) or "modl" in str(caught.value)
+
+
+def test_settings_cannot_be_changed_once_read(tmp_path: Path) -> None:
+    settings = load(config(tmp_path, ""), {})
+    with pytest.raises(ValueError, match="frozen"):
+        settings.model.threshold = 0.1  # type: ignore[misc]  # what the test is about
+
+
+def test_the_file_is_the_one_given_else_the_variable_s_else_the_usual_places(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given, named, here = tmp_path / "given", tmp_path / "named", tmp_path / "here"
+    for folder in (given, named, here):
+        folder.mkdir()
+        config(folder, "")
+    monkeypatch.chdir(here)
+    environment = {"CRACKWATCH_CONFIG": str(named / "config.toml")}
+    assert find_config(str(given / "config.toml"), environment) == given / "config.toml"
+    assert find_config(str(given), environment) == given / "config.toml"
+    assert find_config(None, environment) == named / "config.toml"
+    assert find_config(None, {}) == here / "config.toml"
+
+
+def test_a_file_that_is_not_there_is_told_with_a_way_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(SettingsError, match=r"absent.toml: no such") as caught:
+        find_config(str(tmp_path / "absent.toml"), {})
+    assert "crackwatch init" in caught.value.remedy
+    monkeypatch.chdir(tmp_path)
+    if not Path("/etc/crackwatch/config.toml").exists():
+        with pytest.raises(SettingsError, match=r"no config.toml here"):
+            find_config(None, {})
+
+
+def test_a_file_that_may_not_be_read_is_told(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="cannot be read"):
+        load(tmp_path, {})  # a folder
+
+
+def test_the_inbox_must_be_a_folder(tmp_path: Path) -> None:
+    settings = load(config(tmp_path, ""), {})
+    with pytest.raises(SettingsError, match=r"folders\.inbox.*does not exist"):
+        require_inbox(settings)
+    (tmp_path / "inbox").write_text("")
+    with pytest.raises(SettingsError, match=r"folders\.inbox.*is not a folder"):
+        require_inbox(settings)
+    os.unlink(tmp_path / "inbox")
+    (tmp_path / "inbox").mkdir()
+    require_inbox(settings)
