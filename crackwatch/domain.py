@@ -99,9 +99,14 @@ class Fingerprint:
         return self.size_bytes == other.size_bytes and self.mtime_ns == other.mtime_ns
 
 
+_TWO_63 = 1 << 63
+
+
 def _signed(number: int) -> int:
     """``number`` modulo 2**64, as a signed number: itself, wherever it fits."""
-    return (number + (1 << 63)) % (1 << 64) - (1 << 63)
+    if -_TWO_63 <= number < _TWO_63:
+        return number
+    return (number + _TWO_63) % (2 * _TWO_63) - _TWO_63
 
 
 @dataclass(frozen=True, slots=True)
@@ -362,8 +367,11 @@ def path_text(path: bytes) -> str:
     and bidirectional characters ``\uNNNN`` (``\UNNNNNNNN`` beyond the basic plane), and the
     backslash ``\\``. Everything else stands for itself.
     """
+    text = path.decode("utf-8", "surrogateescape")
+    if text.isascii() and text.isprintable() and "\\" not in text:
+        return text  # by far the usual name
     shown: list[str] = []
-    for char in path.decode("utf-8", "surrogateescape"):
+    for char in text:
         code = ord(char)
         if char == "\\":
             shown.append("\\\\")

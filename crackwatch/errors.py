@@ -14,15 +14,13 @@
     │   └── ModelDisagrees          exit 4: export or golden pictures differ from what they should be
     ├── StoreError                  exit 5: the database cannot be used
     │   └── StoreVersionError       exit 5: not migrated, or newer than this program
-    └── SystemFault                 intake pauses, says why, tries again: never the picture's fault
+    └── SystemFault                 exit 5 or 2: intake pauses, says why, tries again: never the picture's fault
 
     Unreadable                      a picture's own fault: it is quarantined with this reason
     Unsettled                       the file changed while it was read: it goes back to wait
 """
 
 from __future__ import annotations
-
-from typing import ClassVar
 
 from crackwatch.domain import QuarantineReason
 
@@ -40,7 +38,7 @@ class CrackwatchError(Exception):
     ``problem`` says what was wrong and names the file; ``remedy`` says what to do about it.
     """
 
-    exit_status: ClassVar[int] = EXIT_USAGE
+    exit_status: int = EXIT_USAGE
 
     def __init__(self, problem: str, remedy: str = "") -> None:
         super().__init__(problem, remedy)
@@ -104,12 +102,15 @@ class StoreVersionError(StoreError):
 class SystemFault(CrackwatchError):
     """Disk full, database locked, I/O error: the station's fault, never a picture's.
 
-    ``code`` is the stable name under which ``status`` lists it.
+    ``code`` is the stable name under which ``status`` lists it. A command that cannot wait for it
+    to end exits with 5 where the database is what cannot be used, else with 2.
     """
 
     def __init__(self, code: str, problem: str, remedy: str = "") -> None:
         super().__init__(problem, remedy)
         self.code = code
+        if code.startswith("database"):
+            self.exit_status = EXIT_NO_DATABASE
 
 
 class Unreadable(Exception):
