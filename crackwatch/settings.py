@@ -10,7 +10,7 @@ import functools
 import os
 import tomllib
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import time, tzinfo
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -244,9 +244,9 @@ def find_config(given: str | None, environment: Mapping[str, str]) -> Path:
     named = given or environment.get(CONFIG_VARIABLE)
     if named:
         path = Path(named)
-        if path.is_dir():
+        if _seen(path, Path.is_dir):
             path = path / "config.toml"
-        if path.is_file():
+        if _seen(path, Path.is_file):
             return path.resolve()
         raise SettingsError(
             f"{path}: no such configuration file",
@@ -254,12 +254,25 @@ def find_config(given: str | None, environment: Mapping[str, str]) -> Path:
             f"'crackwatch init {path.parent}'.",
         )
     for path in DEFAULT_CONFIGS:
-        if path.is_file():
+        if _seen(path, Path.is_file):
             return path.resolve()
     raise SettingsError(
         "no config.toml here, none in /etc/crackwatch, and $CRACKWATCH_CONFIG is not set",
         "Make a station with 'crackwatch init DIR', then name it: --config DIR/config.toml.",
     )
+
+
+def _seen(path: Path, test: Callable[[Path], bool]) -> bool:
+    """Whether ``path`` passes ``test``; raises SettingsError where this user may not look."""
+    try:
+        return test(path)
+    except PermissionError as exc:
+        if not path.is_absolute():
+            return False  # root's own folder, say, which the station's user cannot see into
+        raise SettingsError(
+            f"{path}: {exc.strerror}",
+            "Run this as the user that the station runs as, or as a member of its group.",
+        ) from exc
 
 
 def load(file: Path, environment: Mapping[str, str]) -> Settings:

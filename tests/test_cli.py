@@ -96,6 +96,44 @@ def test_without_settings_it_exits_2_and_says_how_to_get_some(
     assert "crackwatch init" in capsys.readouterr().err
 
 
+_AS_NOBODY = """
+import os, sys
+from crackwatch import cli, errors
+import crackwatch.cli.status
+os.chdir(sys.argv[1])
+os.chmod(".", 0)
+if os.geteuid() == 0:
+    os.seteuid(65534)  # root may look everywhere
+sys.exit(cli.run(["status", *sys.argv[2:]]))
+"""
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_a_folder_that_this_user_cannot_see_into_is_told_and_no_traceback(
+    tmp_path: Path, named: bool
+) -> None:
+    """``runuser -u crackwatch -- crackwatch status``, typed in /root."""
+    if not named and Path("/etc/crackwatch/config.toml").exists():
+        pytest.skip("this machine has a station of its own in /etc/crackwatch")
+    closed = tmp_path / "closed"
+    closed.mkdir()
+    (closed / "config.toml").write_text("")
+    arguments = ["--config", str(closed / "config.toml")] if named else []
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", _AS_NOBODY, closed, *arguments],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+            env={key: value for key, value in os.environ.items() if key != "CRACKWATCH_CONFIG"},
+        )
+    finally:
+        closed.chmod(0o700)
+    assert done.returncode == 2, done.stderr
+    assert ("Permission denied" if named else "crackwatch init") in done.stderr
+
+
 def test_a_wrong_key_exits_2_and_names_file_key_and_remedy(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -122,9 +160,12 @@ def test_without_a_database_it_exits_5_and_names_the_command(
 def test_every_error_has_the_exit_status_that_the_tree_is_drawn_with() -> None:
     drawn = dict(re.findall(r"── (\w+) +exit (\d)", errors.__doc__ or ""))
     raised = {cls.__name__: cls for cls in _below(CrackwatchError)}
-    assert set(drawn) == set(raised) - {"SystemFault"}
+    assert set(drawn) == set(raised)
     for name, status in drawn.items():
-        assert raised[name].exit_status == int(status), name
+        if name != "SystemFault":  # its status is that of the thing at fault
+            assert raised[name].exit_status == int(status), name
+    assert errors.SystemFault("database_locked", "").exit_status == 5
+    assert errors.SystemFault("disk_full", "").exit_status == 2
 
 
 def _below(cls: type[CrackwatchError]) -> Iterator[type[CrackwatchError]]:
