@@ -40,6 +40,7 @@ class BatchQueue:
         self._changed = threading.Condition()
         self._waiting: deque[tuple[Arrival, float, int]] = deque()  # arrival, since, cost
         self._bytes = 0
+        self._pressed = False  # an arrival had to be turned away since the last batch
         self._draining = False
 
     def __len__(self) -> int:
@@ -50,6 +51,9 @@ class BatchQueue:
         """Takes the arrival, or says no after ``timeout_s`` without room for it."""
         cost = self._cost_bytes(arrival)
         with self._changed:
+            if not self._has_room(cost):
+                self._pressed = True
+                self._changed.notify_all()
             if not self._changed.wait_for(lambda: self._has_room(cost), timeout_s):
                 return False
             self._waiting.append((arrival, self._monotonic(), cost))
@@ -96,13 +100,13 @@ class BatchQueue:
             return "drain"
         if self._monotonic() - self._waiting[0][1] >= self._max_wait_s:
             return "age"
-        # nothing more will come while there is no room: waiting for company would be for ever
-        if self._bytes >= self._max_bytes or len(self._waiting) >= self._capacity:
-            return "size"
-        return None
+        # nothing more will come while there is no room: waiting for company would be in vain
+        full = self._bytes >= self._max_bytes or len(self._waiting) >= self._capacity
+        return "size" if full or self._pressed else None
 
     def _close(self, why: str) -> Batch:
         taken = [self._waiting.popleft() for _ in range(min(self._max_size, len(self._waiting)))]
         self._bytes -= sum(cost for _, _, cost in taken)
+        self._pressed = False
         self._changed.notify_all()
         return Batch(tuple(arrival for arrival, _, _ in taken), why)

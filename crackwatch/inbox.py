@@ -16,11 +16,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
-from crackwatch.domain import Fingerprint, QuarantineReason
+from crackwatch.domain import Fingerprint, QuarantineReason, path_text
 from crackwatch.errors import SystemFault, Unreadable, Unsettled
 
 OWN_PREFIX = b".crackwatch-"  # what crackwatch itself puts into folders of others
 MARKER = b".crackwatch-inbox.json"
+MAX_DEPTH = 64  # folders in folders: each costs an open descriptor during a walk
 
 # Under these a producer is still writing; the finished file appears by a rename.
 _TEMPORARY_SUFFIXES = (b".tmp", b".temp", b".part", b".partial", b".crdownload", b".filepart")
@@ -94,12 +95,13 @@ class NamePolicy:
     def accepts(self, source: bytes) -> bool:
         """Whether the whole path ``source``, relative to the inbox, is a picture's."""
         *folders, name = source.split(b"/")
-        if folders and not self.recursive:
+        if len(folders) > (MAX_DEPTH if self.recursive else 0):
             return False
         return self(name) is None and not any(self.silent(folder) for folder in folders)
 
 
 SYMLINK = "a symbolic link: it is never followed"
+TOO_DEEP = f"more than {MAX_DEPTH} folders down"
 
 _KINDS: tuple[tuple[Callable[[int], bool], str], ...] = (
     (stat.S_ISLNK, SYMLINK),
@@ -122,9 +124,9 @@ def walk(
 ) -> Iterator[Entry]:
     """Every picture of the inbox, one at a time, in the order in which the folder lists them.
 
-    Holds one open folder a level, however many files there are. What is left alone is told to the
-    callback. A folder that vanishes meanwhile ends its part of the walk. Raises SystemFault where
-    the inbox itself cannot be listed.
+    Holds one open folder a level, however many files there are, and goes MAX_DEPTH levels down.
+    What is left alone is told to the callback. A folder that vanishes meanwhile ends its part of
+    the walk. Raises SystemFault where the inbox itself cannot be listed.
     """
     try:
         listing = os.scandir(inbox)
@@ -140,6 +142,8 @@ def walk(
             except OSError as exc:
                 if not prefix:
                     raise inbox_fault(inbox, exc) from exc
+                if not isinstance(exc, FileNotFoundError):
+                    _refuse(exc, left_alone, prefix[:-1])
                 entry = None
             if entry is None:
                 stack.pop()[1].close()  # type: ignore[attr-defined]  # scandir's iterator has close()
@@ -154,6 +158,9 @@ def walk(
                 continue
             if stat.S_ISDIR(status.st_mode):
                 if policy.silent(entry.name) or not policy.recursive:
+                    continue
+                if len(stack) > MAX_DEPTH:
+                    left_alone(LeftAlone(source, TOO_DEEP))
                     continue
                 try:
                     stack.append((source + b"/", os.scandir(entry.path)))
@@ -181,7 +188,7 @@ def inbox_fault(inbox: bytes, exc: OSError) -> SystemFault:
     """The inbox itself cannot be used: a fault that clears when the folder is back."""
     return SystemFault(
         "inbox_missing" if exc.errno in (errno.ENOENT, errno.ENOTDIR) else "inbox_unreadable",
-        f"{os.fsdecode(inbox)}: the inbox cannot be listed: {exc.strerror}",
+        f"{path_text(inbox)}: the inbox cannot be listed: {exc.strerror}",
         "Make it or mount it again, readable for this user; inspection goes on by itself then.",
     )
 
@@ -278,9 +285,10 @@ def _read_all(descriptor: int, size_bytes: int) -> bytes:
     first = os.read(descriptor, size_bytes + 1)
     if len(first) == size_bytes:
         return first  # by far the usual case: one call, no copy
-    parts = [first]
-    while parts[-1]:
-        parts.append(os.read(descriptor, 1 << 20))
+    parts, left = [first], size_bytes - len(first)
+    while left > 0 and parts[-1]:  # a file that has grown is told by what is read already
+        parts.append(os.read(descriptor, left + 1))
+        left -= len(parts[-1])
     return b"".join(parts)
 
 

@@ -1,41 +1,68 @@
-"""What has a row is remembered in a few bytes, and nothing else is taken for it."""
+"""Kept files are remembered in a few bytes each, and told from whatever takes their name."""
 
 from __future__ import annotations
 
 import tracemalloc
 from dataclasses import replace
 
-from crackwatch.arrivals.known import Known
+import pytest
+
+from crackwatch.arrivals.known import _MERGE_AT, Known
 from crackwatch.domain import Fingerprint
 
-STAT = Fingerprint(size_bytes=6000, mtime_ns=10**18, ctime_ns=10**18 + 5, device=1, inode=42)
+
+def stat(number: int) -> Fingerprint:
+    at = 1_763_000_000_000_000_000 + number
+    return Fingerprint(6000 + number % 100, at, at + 1, 64768, number)
 
 
-def test_a_file_is_known_once_it_was_added_and_only_as_it_was() -> None:
+def name(number: int) -> bytes:
+    return b"2026/line-%d/picture-%08d.jpg" % (number % 5, number)
+
+
+@pytest.mark.parametrize("count", [0, 1, 1000, _MERGE_AT - 1, _MERGE_AT, 3 * _MERGE_AT + 17])
+def test_what_was_added_is_known_and_nothing_else_is(count: int) -> None:
     known = Known()
-    known.add(b"a.jpg", STAT)
-    assert known.holds(b"a.jpg", STAT)
-    assert not known.holds(b"b.jpg", STAT)
-    for change in ({"size_bytes": 1}, {"mtime_ns": 1}, {"ctime_ns": 1}, {"inode": 1}):
-        assert not known.holds(b"a.jpg", replace(STAT, **change))
+    known.update((name(number), stat(number)) for number in range(count))
+    assert len(known) == count
+    step = max(1, count // 5000)
+    assert all(known.holds(name(number), stat(number)) for number in range(0, count, step))
+    assert not any(known.holds(name(number), stat(number)) for number in range(count, count + 5000))
 
 
-def test_a_device_number_that_changed_at_a_reboot_makes_no_difference() -> None:
+@pytest.mark.parametrize("field", ["size_bytes", "mtime_ns", "ctime_ns", "inode"])
+def test_a_file_that_changed_in_any_way_is_not_the_known_one(field: str) -> None:
     known = Known()
-    known.add(b"a.jpg", STAT)
-    assert known.holds(b"a.jpg", replace(STAT, device=7))
+    known.add(b"a.jpg", stat(7))
+    changed = replace(stat(7), **{field: getattr(stat(7), field) + 1})
+    assert known.holds(b"a.jpg", stat(7))
+    assert not known.holds(b"a.jpg", changed)
+    assert not known.holds(b"b.jpg", stat(7))
 
 
-def test_two_hundred_thousand_files_are_all_known_and_cost_at_most_64_bytes_each() -> None:
+def test_a_device_number_may_change_at_a_reboot() -> None:
+    known = Known()
+    known.add(b"a.jpg", stat(7))
+    assert known.holds(b"a.jpg", replace(stat(7), device=1))
+
+
+def test_the_same_file_twice_is_one() -> None:
+    known = Known()
+    for _ in range(3):
+        known.update((name(number), stat(number)) for number in range(_MERGE_AT))
+    assert len(known) == _MERGE_AT
+
+
+def test_a_kept_file_costs_tens_of_bytes() -> None:
     count = 200_000
     tracemalloc.start()
     try:
+        before, _ = tracemalloc.get_traced_memory()
         known = Known()
-        known.update((b"%d.jpg" % number, replace(STAT, inode=number)) for number in range(count))
-        held_bytes, _ = tracemalloc.get_traced_memory()
+        known.update((name(number), stat(number)) for number in range(count))
+        after, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     assert len(known) == count
-    assert held_bytes / count < 64
-    assert all(known.holds(b"%d.jpg" % n, replace(STAT, inode=n)) for n in range(0, count, 97))
-    assert not any(known.holds(b"%d.png" % n, replace(STAT, inode=n)) for n in range(0, count, 97))
+    assert (after - before) / count <= 64
+    assert (peak - before) / count <= 64

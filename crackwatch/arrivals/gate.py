@@ -25,6 +25,7 @@ _LOOK_AGAIN_MAX_S = 1.0
 # where another machine may write, leases and close events prove nothing
 NETWORK_FILE_SYSTEMS = frozenset(
     {"nfs", "nfs4", "cifs", "smb", "smb2", "smb3", "smbfs", "9p", "ceph", "afs", "ncpfs", "lustre"}
+    | {"fuse", "virtiofs", "vboxsf", "vmhgfs", "ocfs2", "gfs2", "gpfs", "beegfs"}
 )
 
 
@@ -43,9 +44,10 @@ def probe_lease(descriptor: int) -> Lease:
     """Asks for a read lease and gives it back at once."""
     try:
         fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
     except OSError as exc:
+        # EAGAIN from the second: a writer came in between, and the lease has been taken back
         return Lease.BUSY if exc.errno == errno.EAGAIN else Lease.REFUSED
-    fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
     return Lease.FREE
 
 
