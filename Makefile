@@ -80,6 +80,10 @@ check: setup ## what CI runs: format, lint, types, then the tests
 	@$(BIN)/mypy
 	@$(MAKE) --no-print-directory test
 
+.PHONY: acceptance
+acceptance: setup ## minutes of real photographs: delay, memory, counts, with their figures
+	@$(BIN)/python -m pytest -n0 -s -m slow $(ARGS)
+
 .PHONY: bench
 bench: setup ## the notebook's way against crackwatch's, on the same pictures
 	@$(BIN)/python benchmarks/run.py --count $(N) $(if $(PICTURES),--pictures $(PICTURES)) $(ARGS)
