@@ -32,7 +32,10 @@ def configure(level: str, format: str) -> None:
         ]
     else:
         renderer = [
-            structlog.processors.dict_tracebacks,
+            # without local variables: pictures are among them, and the journal cuts long lines
+            structlog.processors.ExceptionRenderer(
+                structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+            ),
             structlog.processors.JSONRenderer(ensure_ascii=False),
         ]
     structlog.configure(

@@ -119,7 +119,7 @@ class FolderSettings(_Section):
 
 class FileSettings(_Section):
     normal: Literal["keep", "archive", "delete"] = "keep"
-    patterns: list[str] = Field(
+    patterns: list[Annotated[str, Field(min_length=1, pattern=r"^[^/]*$")]] = Field(
         default=["*.jpg", "*.jpeg", "*.png", "*.bmp", "*.tif", "*.tiff", "*.webp"], min_length=1
     )
     recursive: bool = True
@@ -174,8 +174,11 @@ class DatabaseSettings(_Section):
     @field_validator("url")
     @classmethod
     def _is_sqlite(cls, value: str) -> str:
-        if value and not value.startswith("sqlite:///"):
-            raise ValueError("only SQLite is supported; write 'sqlite:///FILE' or leave it empty")
+        named = value.removeprefix("sqlite:///")
+        if value and (named in (value, "", ":memory:") or "?" in named):
+            raise ValueError(
+                "only SQLite in a file is supported; write 'sqlite:///FILE' or leave it empty"
+            )
         return value
 
 
@@ -291,31 +294,45 @@ def load(file: Path, environment: Mapping[str, str]) -> Settings:
         raise SettingsError(
             f"{file}: is not valid TOML: {exc}", "Mend that line; strings need quotes."
         ) from exc
-    origin = {key: str(file) for key in tables}
-    if "file" in tables:
-        raise SettingsError(f"{file}: file: unknown key", _known_keys(Settings, ""))
+    origin: dict[str, str] = {}  # of what was not read from the file
     for section, key, value, variable in _overrides(environment):
+        if section not in tables:
+            origin[section] = f"environment variable {variable}"
         table = tables.setdefault(section, {})
         if isinstance(table, dict):
             table[key] = value
             origin[f"{section}.{key}"] = f"environment variable {variable}"
-    _anchor_folders(tables, file.parent)
+    if "file" in tables:  # the model's own field, which no station may set
+        where = origin.get("file", str(file))
+        raise SettingsError(f"{where}: file: unknown section or key", _known_keys(Settings, ""))
+    _anchor_folders(tables, file.absolute().parent)
     try:
-        return Settings.model_validate({**tables, "file": file})
+        return Settings.model_validate({**tables, "file": file.absolute()})
     except ValidationError as exc:
         raise _explain(exc, file, origin) from exc
 
 
 def require_inbox(settings: Settings) -> None:
-    """Raises SettingsError where the inbox is missing or is not a folder."""
+    """Raises SettingsError where the inbox is missing, is not a folder, or leads into another.
+
+    Links are looked through here and not in ``load``: ``status`` must not hang where an inbox on
+    a network does.
+    """
     inbox = settings.folders.inbox
-    if not inbox.is_dir():
+    if not _seen(inbox, Path.is_dir):
         what = "is not a folder" if inbox.exists() else "does not exist"
         raise SettingsError(
             f"{settings.file}: folders.inbox: {inbox} {what}",
             "Make the folder or mount it, or name another under [folders] inbox; "
             f"'crackwatch init {settings.file.parent}' makes what is missing.",
         )
+    for name, path in settings.folders:
+        if name != "inbox" and Path(os.path.realpath(path)).is_relative_to(inbox.resolve()):
+            raise SettingsError(
+                f"{settings.file}: folders.{name}: {path} is a link that leads into the inbox, "
+                f"{inbox}",
+                f"Its files would be inspected again; move folders.{name} out of the inbox.",
+            )
 
 
 def _anchor_folders(tables: dict[str, Any], base: Path) -> None:

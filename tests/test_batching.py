@@ -252,3 +252,26 @@ def test_under_pressure_from_many_threads_each_arrival_comes_out_once_and_in_ord
         assert mine == sorted(mine)
     assert most <= 10  # 200 bytes hold ten
     assert len(waiting) == 0
+
+
+def test_several_takers_lose_and_double_nothing(threads: list[threading.Thread]) -> None:
+    waiting = queue(capacity=16)
+    taken: list[int] = []
+    lock = threading.Lock()
+
+    def produce(first: int) -> None:
+        for number in range(first, first + 250):
+            assert waiting.put(arrival(number), timeout_s=20)
+
+    def consume() -> None:
+        while (batch := waiting.take(0.5)) is not None:
+            with lock:
+                taken.extend(numbers(batch))
+
+    for first in (0, 250, 500, 750):
+        start(threads, lambda first=first: produce(first))
+    for _ in range(3):
+        start(threads, consume)
+    for thread in threads:
+        thread.join(30)
+    assert sorted(taken) == list(range(1000))

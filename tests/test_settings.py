@@ -11,6 +11,7 @@ import pytest
 from crackwatch import packaged
 from crackwatch.errors import EXIT_USAGE, SettingsError
 from crackwatch.settings import FolderSettings, Settings, find_config, load, require_inbox
+from tests.disks import as_an_ordinary_user
 
 
 def config(folder: Path, text: str) -> Path:
@@ -41,6 +42,21 @@ BAD = {
     "flagged in the inbox": ("[folders]\nflagged = 'inbox/bad'", ("folders.flagged", "inside")),
     "inbox in the archive": ("[folders]\ninbox = 'archive/new'", ("folders.inbox", "inside")),
     "one folder for two": ("[folders]\narchive = './flagged/'", ("folders.archive", "same folder")),
+    "own field": ("[file]\nx = 1", ("file", "unknown section or key")),
+    "truth for a threshold": ("[model]\nthreshold = true", ("model.threshold", "True")),
+    "a word for a threshold": ("[model]\nthreshold = 'modell'", ("model.threshold", "'modell'")),
+    "pattern with a folder": ("[files]\npatterns = ['in/*.jpg']", ("files.patterns", "in/*.jpg")),
+    "empty pattern": ("[files]\npatterns = ['']", ("files.patterns",)),
+    "no such zone but a folder": ("[station]\ntimezone = 'Europe'", ("station.timezone",)),
+    "no zone": ("[station]\ntimezone = ''", ("station.timezone",)),
+    "zone out of its folder": ("[station]\ntimezone = '../../etc/passwd'", ("station.timezone",)),
+    "start with a zone": ("[report]\nday_starts_at = '06:00+01:00'", ("report.day_starts_at",)),
+    "database without a file": ("[database]\nurl = 'sqlite:///'", ("database.url", "sqlite:///F")),
+    "database in memory": ("[database]\nurl = 'sqlite:///:memory:'", ("database.url",)),
+    "database with options": ("[database]\nurl = 'sqlite:///a.db?mode=ro'", ("database.url",)),
+    "empty folder": ("[folders]\ninbox = ''", ("folders.inbox",)),
+    "number for a folder": ("[folders]\ninbox = 3", ("folders.inbox",)),
+    "empty name": ("[station]\nname = ''", ("station.name",)),
     "not TOML": ("[model\n", ("not valid TOML", "line 1")),
     "not text": ("\x00", ("not valid TOML",)),
 }
@@ -118,17 +134,49 @@ def test_the_environment_overrides_a_key(
 
 
 @pytest.mark.parametrize(
-    ("variable", "value"),
+    ("variable", "value", "told"),
     [
-        ("CRACKWATCH_MODEL__THRESHOLD", "2"),
-        ("CRACKWATCH_MODEL__TRESHOLD", "0.5"),
-        ("CRACKWATCH_MODL__THRESHOLD", "0.5"),
+        ("CRACKWATCH_MODEL__THRESHOLD", "2", "model.threshold"),
+        ("CRACKWATCH_MODEL__TRESHOLD", "0.5", "unknown key"),
+        ("CRACKWATCH_MODL__THRESHOLD", "0.5", "unknown section"),
+        ("CRACKWATCH_FILE__NORMAL", "archive", "unknown section"),
     ],
 )
-def test_a_wrong_override_names_the_variable(tmp_path: Path, variable: str, value: str) -> None:
+def test_a_wrong_override_names_the_variable_and_not_the_file(
+    tmp_path: Path, variable: str, value: str, told: str
+) -> None:
+    file = config(tmp_path, "")
     with pytest.raises(SettingsError) as caught:
-        load(config(tmp_path, ""), {variable: value})
-    assert "CRACKWATCH_MOD" in str(caught.value) or "modl" in str(caught.value)
+        load(file, {variable: value})
+    assert variable in caught.value.problem and told in caught.value.problem
+    assert str(file) not in caught.value.problem
+    assert caught.value.remedy
+
+
+def test_a_whole_number_does_for_seconds_and_for_a_threshold(tmp_path: Path) -> None:
+    settings = load(config(tmp_path, "[watch]\nsettle_s = 2\n[model]\nthreshold = 1\n"), {})
+    assert (settings.watch.settle_s, settings.model.threshold) == (2.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("url", "file"), [("sqlite:////var/a.db", "/var/a.db"), ("sqlite:///sub/a.db", "sub/a.db")]
+)
+def test_a_database_is_beside_the_file_or_where_its_whole_path_says(
+    tmp_path: Path, url: str, file: str
+) -> None:
+    settings = load(config(tmp_path, f"[database]\nurl = '{url}'"), {})
+    assert settings.database_file == tmp_path / file
+
+
+def test_a_relative_file_gives_absolute_folders_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config(tmp_path, "")
+    monkeypatch.chdir(tmp_path)
+    settings = load(Path("config.toml"), {})
+    monkeypatch.chdir("/")
+    assert settings.folders.inbox == tmp_path / "inbox"
+    assert settings.file == tmp_path / "config.toml"
 
 
 def test_settings_cannot_be_changed_once_read(tmp_path: Path) -> None:
@@ -179,3 +227,31 @@ def test_the_inbox_must_be_a_folder(tmp_path: Path) -> None:
     os.unlink(tmp_path / "inbox")
     (tmp_path / "inbox").mkdir()
     require_inbox(settings)
+
+
+@pytest.mark.parametrize("linked", ["flagged", "state"])
+def test_a_link_must_not_lead_into_the_inbox(tmp_path: Path, linked: str) -> None:
+    """What is flagged would arrive again, for ever."""
+    settings = load(config(tmp_path, ""), {})
+    (tmp_path / "inbox/deep").mkdir(parents=True)
+    (tmp_path / linked).symlink_to(tmp_path / "inbox/deep")
+    with pytest.raises(SettingsError, match=rf"folders\.{linked}.*leads into the inbox"):
+        require_inbox(settings)
+
+
+def test_an_inbox_that_is_a_link_is_looked_through(tmp_path: Path) -> None:
+    settings = load(config(tmp_path, "[folders]\nflagged = 'camera/flagged'"), {})
+    (tmp_path / "camera").mkdir()
+    (tmp_path / "inbox").symlink_to("camera")
+    with pytest.raises(SettingsError, match="leads into the inbox"):
+        require_inbox(settings)
+
+
+def test_an_inbox_behind_a_closed_door_is_told_in_a_sentence() -> None:
+    with as_an_ordinary_user() as folder:
+        settings = load(config(folder, "[folders]\ninbox = 'closed/inbox'"), {})
+        (folder / "closed/inbox").mkdir(parents=True)
+        (folder / "closed").chmod(0)
+        with pytest.raises(SettingsError, match="Permission denied"):
+            require_inbox(settings)
+        (folder / "closed").chmod(0o700)
