@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from crackwatch.cli import COMMANDS, run
+from crackwatch.cli import COMMANDS, execute
 
 PACKAGE = Path(__file__).resolve().parents[1] / "crackwatch"
 
@@ -46,7 +46,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "reporting": {"__version__"},
     # the parts brought together, each in one place
     "agreement": {"registry", "runtime"},
-    "pipeline": {"filing", "inbox", "runtime", "store", "verdict"},  # of adapters only their facts
+    "pipeline": {"inbox", "runtime", "verdict"},  # its adapters are Protocols
     "champion": {"agreement", "pipeline", "registry", "runtime", "settings"},
     "audit": {"inbox"},
     "scoring": {"inbox", "runtime", "verdict"},
@@ -239,11 +239,11 @@ def test_no_module_is_a_drawer_for_odds_and_ends() -> None:
 
 _ASK = """
 import contextlib, io, json, sys
-from crackwatch.cli import run
+from crackwatch.cli import execute
 told = []
 for arguments in json.loads(sys.argv[1]):
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        status = run(arguments)
+        status = execute(arguments)
     loaded = [name for name in json.loads(sys.argv[2]) if sys.modules.get(name) is not None]
     told.append([arguments, status, loaded])
 print(json.dumps(told))
@@ -270,7 +270,7 @@ def empty_station(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config.write_text("")
     for name in ("inbox", "flagged", "archive", "quarantine", "models", "dataset", "state"):
         (folder / name).mkdir()
-    assert run(["db", "upgrade", "--config", str(config)]) == 0
+    assert execute(["db", "upgrade", "--config", str(config)]) == 0
     return config
 
 

@@ -620,7 +620,7 @@ def config(station: Station) -> str:
 
 
 def as_json(config: str, capsys: pytest.CaptureFixture[str], *more: str) -> tuple[int, Any]:
-    status = cli.run(["audit", "--config", config, "--format", "json", *more])
+    status = cli.execute(["audit", "--config", config, "--format", "json", *more])
     return status, json.loads(capsys.readouterr().out)
 
 
@@ -653,17 +653,17 @@ def test_the_table_says_it_in_words(
 ) -> None:
     station.put("a.jpg", jpeg(dark=True))
     station.inspect("a.jpg")
-    assert cli.run(["audit", "--config", config]) == 0
+    assert cli.execute(["audit", "--config", config]) == 0
     assert "Everything that arrived is accounted for." in capsys.readouterr().out
     for at in range(60):
         (station.root / f"flagged/{at}.jpg").write_bytes(b"")
-    assert cli.run(["audit", "--config", config]) == 1
+    assert cli.execute(["audit", "--config", config]) == 1
     said = capsys.readouterr().out
     assert "Unexplained: 60, a file that no row explains" in said
     assert "and 10 more: --format json" in said
     assert "Not everything is accounted for." in said
     change(station, "UPDATE inspections SET place = 'lost'")
-    assert cli.run(["audit", "--config", config]) == 1
+    assert cli.execute(["audit", "--config", config]) == 1
     assert "does not balance: 1 arrived, 0 found" in capsys.readouterr().out
 
 
@@ -671,11 +671,11 @@ def test_without_an_inbox_or_a_database_it_says_so(
     station: Station, config: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     station.inbox.rmdir()
-    assert cli.run(["audit", "--config", config]) == 2
+    assert cli.execute(["audit", "--config", config]) == 2
     assert "folders.inbox" in capsys.readouterr().err
     station.inbox.mkdir()
     station.database.unlink()
-    assert cli.run(["audit", "--config", config]) == 5
+    assert cli.execute(["audit", "--config", config]) == 5
     assert "there is no database here" in capsys.readouterr().err
 
 
@@ -685,7 +685,7 @@ def test_what_it_may_not_see_is_an_error_and_no_proof(
 ) -> None:
     (station.root / "flagged").chmod(0)
     try:
-        assert cli.run(["audit", "--config", config]) == 2
+        assert cli.execute(["audit", "--config", config]) == 2
     finally:
         (station.root / "flagged").chmod(0o700)
     assert "as the user that the station runs as" in capsys.readouterr().err
@@ -696,7 +696,7 @@ def test_a_folder_that_cannot_be_listed_is_an_error_and_no_proof(
 ) -> None:
     (station.root / "flagged").rmdir()
     (station.root / "flagged").symlink_to("flagged")
-    assert cli.run(["audit", "--config", config]) == 2
+    assert cli.execute(["audit", "--config", config]) == 2
     said = capsys.readouterr()
     assert "cannot be looked at: Too many levels of symbolic links" in said.err
     assert said.out == ""

@@ -13,7 +13,7 @@ import click
 import pytest
 
 from crackwatch import errors
-from crackwatch.cli import COMMANDS, run
+from crackwatch.cli import COMMANDS, execute
 from crackwatch.errors import CrackwatchError
 from tests.commands import all_commands, parse
 
@@ -56,7 +56,7 @@ def test_every_command_on_a_station_takes_config(name: str) -> None:
 
 
 def test_the_first_help_lists_every_command_with_a_line(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["--help"]) == 0
+    assert execute(["--help"]) == 0
     shown = capsys.readouterr().out
     for name, (_, line) in COMMANDS.items():
         assert re.search(rf"^  {name} +{re.escape(line)}$", shown, re.MULTILINE)
@@ -65,7 +65,7 @@ def test_the_first_help_lists_every_command_with_a_line(capsys: pytest.CaptureFi
 def test_help_names_the_places_where_settings_are_looked_for(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert run(["status", "--help"]) == 0
+    assert execute(["status", "--help"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert "$CRACKWATCH_CONFIG, ./config.toml, /etc/crackwatch/config.toml" in shown
 
@@ -81,7 +81,7 @@ def test_help_names_the_places_where_settings_are_looked_for(
 def test_what_cannot_be_understood_exits_2(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(arguments) == 2
+    assert execute(arguments) == 2
     assert capsys.readouterr().err
 
 
@@ -92,7 +92,7 @@ def test_without_settings_it_exits_2_and_says_how_to_get_some(
     monkeypatch.delenv("CRACKWATCH_CONFIG", raising=False)
     if Path("/etc/crackwatch/config.toml").exists():
         pytest.skip("this machine has a station of its own in /etc/crackwatch")
-    assert run(["status"]) == 2
+    assert execute(["status"]) == 2
     assert "crackwatch init" in capsys.readouterr().err
 
 
@@ -104,7 +104,7 @@ os.chdir(sys.argv[1])
 os.chmod(".", 0)
 if os.geteuid() == 0:
     os.seteuid(65534)  # root may look everywhere
-sys.exit(cli.run(["status", *sys.argv[2:]]))
+sys.exit(cli.execute(["status", *sys.argv[2:]]))
 """
 
 
@@ -139,7 +139,7 @@ def test_a_wrong_key_exits_2_and_names_file_key_and_remedy(
 ) -> None:
     config = tmp_path / "config.toml"
     config.write_text("[model]\ntreshold = 0.5\n")
-    assert run(["status", "--config", str(config)]) == 2
+    assert execute(["status", "--config", str(config)]) == 2
     told = capsys.readouterr().err
     assert str(config) in told
     assert "model.treshold" in told
@@ -151,7 +151,7 @@ def test_without_a_database_it_exits_5_and_names_the_command(
 ) -> None:
     config = tmp_path / "config.toml"
     config.write_text("")
-    assert run(["report", "--config", str(config)]) == 5
+    assert execute(["report", "--config", str(config)]) == 5
     told = capsys.readouterr()
     assert "crackwatch init" in told.err
     assert told.out == ""
@@ -189,3 +189,11 @@ def test_a_reader_that_leaves_early_is_no_failure() -> None:
     )
     os.close(writable)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_no_command_module_takes_the_name_of_a_function_of_the_package() -> None:
+    """``import crackwatch.cli.x`` sets ``crackwatch.cli.x``, whatever stood there before."""
+    from crackwatch import cli
+
+    for name, module in COMMANDS.values():
+        assert not callable(getattr(cli, name, None)), module

@@ -56,7 +56,7 @@ def station(lenet_keras: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 @pytest.fixture
 def classify(station: Path, capsys: pytest.CaptureFixture[str]) -> Run:
     def run(*arguments: str | Path) -> tuple[int, str, str]:
-        status = cli.run(
+        status = cli.execute(
             ["classify", "--config", str(station / "config.toml"), *map(str, arguments)]
         )
         told = capsys.readouterr()
@@ -228,7 +228,7 @@ def test_keras_and_tensorflow_are_not_needed(station: Path, tmp_path: Path) -> N
     put(tmp_path, "a.png")
     program = (
         "import sys; from crackwatch import cli\n"
-        "assert cli.run(['classify', '--config', *sys.argv[1:]]) == 0\n"
+        "assert cli.execute(['classify', '--config', *sys.argv[1:]]) == 0\n"
         "print(*{'tensorflow', 'keras', 'sklearn', 'matplotlib'} & sys.modules.keys())"
     )
     done = subprocess.run(

@@ -127,8 +127,8 @@ class TestEvaluateAModel:
     def test_it_does_without_tensorflow(self, station: Path) -> None:
         code = (
             "import sys\n"
-            "from crackwatch.cli import run\n"
-            "status = run(sys.argv[1:])\n"
+            "from crackwatch.cli import execute\n"
+            "status = execute(sys.argv[1:])\n"
             "assert not {'tensorflow', 'keras'} & set(sys.modules)\n"
             "sys.exit(status)\n"
         )

@@ -34,7 +34,7 @@ def models(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
 
     def run(*arguments: str) -> tuple[int, str, str]:
         name, *rest = arguments
-        status = cli.run(["models", name, "--config", str(config), *rest])
+        status = cli.execute(["models", name, "--config", str(config), *rest])
         told = capsys.readouterr()
         return status, told.out, told.err
 
@@ -172,7 +172,7 @@ def test_nothing_heavy_is_imported(registry: Registry, models: Run, tmp_path: Pa
     program = (
         "import sys; from crackwatch import cli\n"
         "for name in ('list', 'show', 'verify', 'rollback'):\n"
-        "    assert cli.run(['models', name, '--config', sys.argv[1]]) == 0\n"
+        "    assert cli.execute(['models', name, '--config', sys.argv[1]]) == 0\n"
         "print(*{'tensorflow', 'keras', 'cv2', 'openvino', 'numpy'} & sys.modules.keys(),"
         " file=sys.stderr)"
     )

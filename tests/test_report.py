@@ -432,7 +432,7 @@ def test_the_csv_has_a_line_for_every_inspection(station: Station, filler: Fille
 
 
 def test_the_help_names_every_column(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.run(["report", "--help"]) == 0
+    assert cli.execute(["report", "--help"]) == 0
     words = set(re.findall(r"[a-z0-9_]+", capsys.readouterr().out))
     assert set(render_csv.COLUMNS) <= words
 
@@ -623,7 +623,7 @@ def config(station: Station) -> str:
 
 
 def report(config: str, *arguments: str) -> int:
-    return cli.run(["report", "--config", config, *arguments])
+    return cli.execute(["report", "--config", config, *arguments])
 
 
 SPAN = ("--since", "2026-11-20", "--until", "2026-11-21")
@@ -789,8 +789,8 @@ FOR_OTHER_COMMANDS = ("alembic", "dateparser", "jinja2", "rich", "numpy", "watch
 def modules_after(*arguments: str) -> set[str]:
     """What one run of the command line has imported, top levels only."""
     code = (
-        "import sys; from crackwatch.cli import run\n"
-        "status = run(sys.argv[1:]); sys.stdout.flush()\n"
+        "import sys; from crackwatch.cli import execute\n"
+        "status = execute(sys.argv[1:]); sys.stdout.flush()\n"
         "assert status in (0, 1), status\n"
         "print('MODULES', *{name.partition('.')[0] for name in sys.modules})"
     )

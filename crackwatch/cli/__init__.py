@@ -61,11 +61,14 @@ def group() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The console script: runs one command and exits with its status."""
-    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+    sys.exit(execute(sys.argv[1:] if arguments is None else arguments))
 
 
-def run(arguments: Sequence[str]) -> int:
-    """Runs one command; errors are told on standard error. Returns the exit status."""
+def execute(arguments: Sequence[str]) -> int:
+    """Runs one command; errors are told on standard error. Returns the exit status.
+
+    No command's module may bear this name: importing it would put it in this function's place.
+    """
     try:
         # not group.main(): where the reader of a pipe has gone it exits with 1, which means "found"
         with group.make_context("crackwatch", list(arguments)) as context:
