@@ -104,7 +104,10 @@ os.chdir(sys.argv[1])
 os.chmod(".", 0)
 if os.geteuid() == 0:
     os.seteuid(65534)  # root may look everywhere
-sys.exit(cli.execute(["status", *sys.argv[2:]]))
+try:
+    cli.main(["status", *sys.argv[2:]])
+finally:
+    print(os.getcwd())
 """
 
 
@@ -132,6 +135,7 @@ def test_a_folder_that_this_user_cannot_see_into_is_told_and_no_traceback(
         closed.chmod(0o700)
     assert done.returncode == 2, done.stderr
     assert ("Permission denied" if named else "crackwatch init") in done.stderr
+    assert done.stdout == "/\n", "OpenVINO aborts in a folder that it may not look around in"
 
 
 def test_a_wrong_key_exits_2_and_names_file_key_and_remedy(

@@ -61,6 +61,10 @@ def group() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The console script: runs one command and exits with its status."""
+    if not os.access(".", os.X_OK, effective_ids=True):
+        # typed in root's own folder for the station's user, say: nothing there can be named anyway,
+        # and OpenVINO ends the process when it may not look around
+        os.chdir("/")
     sys.exit(execute(sys.argv[1:] if arguments is None else arguments))
 
 
