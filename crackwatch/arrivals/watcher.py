@@ -12,6 +12,8 @@ import os
 from collections.abc import Callable
 
 from watchdog.events import (
+    DirCreatedEvent,
+    DirMovedEvent,
     FileClosedEvent,
     FileCreatedEvent,
     FileModifiedEvent,
@@ -47,15 +49,23 @@ class _Handler(FileSystemEventHandler):
         self._hint = hint
 
     def on_any_event(self, event: FileSystemEvent) -> None:
-        if event.is_directory:
-            return
-        if isinstance(event, FileMovedEvent) and not event.dest_path:
+        if isinstance(event, FileMovedEvent | DirMovedEvent) and not event.dest_path:
             return  # moved away
         # a rename's new name is the picture's; everything else happened to the only one
         path = os.fsencode(event.dest_path or event.src_path)
-        if path.startswith(self._prefix):
+        if not path.startswith(self._prefix):
+            return
+        if event.is_directory:
+            self._look_into(path)
+        else:
             finished = isinstance(event, FileClosedEvent | FileMovedEvent)
             self._hint(path[len(self._prefix) :], finished)
+
+    def _look_into(self, folder: bytes) -> None:
+        """A new folder may have been filled before it was watched; from now on events will tell."""
+        for path, _, names in os.walk(folder):
+            for name in names:
+                self._hint(os.path.join(path, name)[len(self._prefix) :], False)
 
 
 class Watcher:
@@ -88,6 +98,8 @@ class Watcher:
             self._descriptor = InotifyFD()
             self._observer = BaseObserver(InotifyFullEmitter, inotify_fd=self._descriptor)
             events = [FileClosedEvent, FileMovedEvent, FileCreatedEvent]
+            if recursive:
+                events += [DirCreatedEvent, DirMovedEvent]
         self._identity = _identity(inbox)
         self._observer.schedule(
             _Handler(inbox, hint),
