@@ -34,13 +34,10 @@ def upgrade(config: str | None) -> None:
 def current(config: str | None, output_format: str) -> None:
     """Which schema the database has, and which this version needs."""
     settings = load_settings(config)
-    from crackwatch.errors import StoreError
     from crackwatch.store import engine, schema
 
     file = settings.database_file
-    if not file.is_file():
-        raise StoreError(f"{file}: there is no database here", "Run 'crackwatch init'.")
-    found = engine.version(engine.open_for_migration(file), file)
+    found = engine.version(engine.open_unchecked(file), file)
     if output_format == "json":
         echo_json({"database": str(file), "schema": found, "needed": schema.HEAD})
     else:

@@ -24,6 +24,7 @@ from crackwatch.domain import (
     QuarantineReason,
     Recorded,
 )
+from crackwatch.errors import ModelTampered
 from crackwatch.store.engine import faults, writing
 from crackwatch.store.schema import batches, inspections, models
 
@@ -38,11 +39,21 @@ class Books:
         self._station = station
 
     def model_pk(self, id: str, sha256: str, card: str) -> int:
-        """The row of a model, made at its first use; the books outlive the model's folder."""
+        """The row of a model, made at its first use; the books outlive the model's folder.
+
+        Raises ModelTampered where other weights judged under that name before.
+        """
         with writing(self._engine) as connection:
-            found = connection.scalar(select(models.c.pk).where(models.c.id == id))
+            found = connection.execute(
+                select(models.c.pk, models.c.sha256).where(models.c.id == id)
+            ).first()
             if found is not None:
-                return int(found)
+                if found.sha256 != sha256:
+                    raise ModelTampered(
+                        f"model {id}: its weights are not those that judged under this name before",
+                        "Train or import it under a name of its own, and promote that one.",
+                    )
+                return int(found.pk)
             made: int = connection.execute(
                 insert(models)
                 .values(id=id, sha256=sha256, card=card, first_used_at=datetime.now(UTC))
@@ -70,12 +81,17 @@ class Books:
             fresh: list[Draft] = []
             known: list[Arrival] = []
             superseded: set[int] = set()
+            mine: set[tuple[bytes, int, int]] = set()  # identities of this very batch
             for draft in drafts:
-                verdict = self._compare(connection, draft, present.get(draft.arrival.source, []))
-                if verdict is None:
-                    known.append(draft.arrival)
+                arrival = draft.arrival
+                stat = arrival.fingerprint
+                identity = (arrival.source, stat.size_bytes, stat.mtime_ns)
+                replaced = self._compare(connection, draft, present.get(arrival.source, []))
+                if replaced is None or identity in mine:
+                    known.append(arrival)
                 else:
-                    superseded |= verdict
+                    mine.add(identity)
+                    superseded |= replaced
                     fresh.append(draft)
             self._supersede(connection, sorted(superseded), now)
             batch_id = connection.execute(
@@ -164,9 +180,12 @@ class Books:
         return anomalies + counts.get(Outcome.NORMAL, 0), anomalies
 
     def probe(self) -> None:
-        """Takes and gives back the write lock: proves that recording is possible again."""
-        with writing(self._engine):
-            pass
+        """Takes and gives back the write lock: proves that recording is possible again.
+
+        The change that changes nothing is refused where the file is read-only; the lock is not.
+        """
+        with writing(self._engine) as connection:
+            connection.execute(update(inspections).where(inspections.c.id < 0).values(id=0))
 
     # ------------------------------------------------------------------------------- inside one
 

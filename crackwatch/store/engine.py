@@ -7,6 +7,7 @@ writing fails at once when another writer was quicker, however long the busy tim
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,10 +44,15 @@ def open_reader(file: Path) -> Engine:
 
     Raises StoreError, or StoreVersionError where it is not migrated or is newer than this program.
     """
-    _require(file)
-    engine = _engine(file, "mode=ro", "BEGIN")
+    engine = open_unchecked(file)
     check_version(engine, file)
     return engine
+
+
+def open_unchecked(file: Path) -> Engine:
+    """The database for reading only, whatever its version is. Raises StoreError."""
+    _require(file)
+    return _engine(file, "mode=ro", "BEGIN")
 
 
 def open_writer(file: Path) -> Engine:
@@ -146,7 +152,13 @@ def _sqlite_name(exc: DatabaseError) -> str:
 
 
 def _require(file: Path) -> None:
-    if not file.is_file():
+    try:
+        there = file.is_file()
+    except PermissionError as exc:
+        raise StoreError(
+            f"{file}: {exc.strerror}", "Run this as the user that the station runs as."
+        ) from exc
+    if not there:
         raise StoreError(
             f"{file}: there is no database here",
             "Run 'crackwatch init' for a new station, or restore a backup to this place.",
@@ -154,7 +166,7 @@ def _require(file: Path) -> None:
 
 
 def _engine(file: Path, mode: str, begin: str) -> Engine:
-    location = f"file:{quote(str(file))}?{mode}"
+    location = f"file:{quote(os.fsencode(file))}?{mode}"
 
     def connect() -> sqlite3.Connection:
         # isolation_level None: the driver begins nothing by itself, the event below does

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sqlite3
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, inspect
 
 from crackwatch import packaged
 from crackwatch.errors import StoreError, StoreVersionError, UsageError
@@ -20,7 +22,8 @@ from crackwatch.store.schema import HEAD
 def configuration() -> Config:
     """alembic's configuration; there is no alembic.ini."""
     config = Config()
-    config.set_main_option("script_location", str(packaged.migrations()))
+    # alembic reads it with configparser, to which a percent sign is special
+    config.set_main_option("script_location", str(packaged.migrations()).replace("%", "%%"))
     return config
 
 
@@ -28,7 +31,7 @@ def upgrade(file: Path) -> tuple[str | None, str]:
     """Migrates the database to this program's schema, making it if need be; idempotent.
 
     Returns the revisions before and after. Raises StoreVersionError for a database that a newer
-    program wrote (it stays as it is), StoreError where it cannot be opened.
+    program wrote (it stays as it is), StoreError where it cannot be opened or is not crackwatch's.
     """
     config = configuration()
     known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
@@ -40,6 +43,11 @@ def upgrade(file: Path) -> tuple[str | None, str]:
             raise StoreVersionError(f"{file}: unknown schema {before}")
         if before != HEAD:
             with engines.explained(file), engine.begin() as connection:
+                if before is None and _has_tables(connection):
+                    raise StoreError(
+                        f"{file}: is the database of another program",
+                        "Name another file under [database] url; nothing was changed.",
+                    )
                 config.attributes["connection"] = connection
                 command.upgrade(config, "head")
         engines.check_version(engine, file)
@@ -48,43 +56,68 @@ def upgrade(file: Path) -> tuple[str | None, str]:
         engine.dispose()
 
 
+def _has_tables(connection: Connection) -> bool:
+    tables = set(inspect(connection).get_table_names())
+    return bool(tables - {"alembic_version"})
+
+
 def backup(file: Path, destination: Path) -> int:
     """Writes a consistent copy of the database to ``destination``, beside a running daemon.
 
-    The copy is checked (``integrity_check``), synced, and appears whole or not at all; an existing
-    file is never replaced. Returns its size in bytes. Raises UsageError, StoreError.
+    A database of any version is copied: before an upgrade is the time for a backup. The copy is
+    checked (``integrity_check``), synced, and appears whole or not at all; an existing file is
+    never replaced. Returns its size in bytes. Raises UsageError, StoreError.
     """
-    if destination.exists():
+    if os.path.lexists(destination):
         raise UsageError(f"{destination}: exists already", "Name a new file; backups are kept.")
     if not destination.parent.is_dir():
         raise UsageError(f"{destination.parent}: no such folder", "Make it first.")
-    engines.open_reader(file).dispose()  # says clearly what is wrong with the source
+    source = engines.open_unchecked(file)
+    if engines.version(source, file) is None:  # says clearly what is wrong with the source
+        raise StoreVersionError(f"{file}: holds nothing yet", "Run 'crackwatch db upgrade'.")
     partial = destination.with_name(f".{destination.name}.part")
     try:
         partial.unlink(missing_ok=True)
-        with (
-            contextlib.closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as source,
-            contextlib.closing(sqlite3.connect(partial)) as copy,
-        ):
-            source.backup(copy, pages=4096, sleep=0.01)
-            copy.execute("PRAGMA journal_mode = DELETE")
-            verdict = copy.execute("PRAGMA integrity_check").fetchone()[0]
-        if verdict != "ok":
-            raise StoreError(
-                f"{file}: the copy is damaged: {verdict}", "Restore an earlier backup."
-            )
+        _copy(file, partial)
         _sync(partial)
-        os.link(partial, destination)  # fails where a rename would replace
-        partial.unlink()
+        _appear(partial, destination)
         _sync(destination.parent)
+        return destination.stat().st_size
     except sqlite3.Error as exc:
-        partial.unlink(missing_ok=True)
         raise StoreError(f"{file}: cannot be copied: {exc}", "Check disk and permissions.") from exc
     except OSError as exc:
         raise UsageError(
             f"{destination}: cannot be written: {exc.strerror}", "Check disk and permissions."
         ) from exc
-    return destination.stat().st_size
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+
+
+def _copy(file: Path, partial: Path) -> None:
+    with (
+        contextlib.closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as old,
+        contextlib.closing(sqlite3.connect(partial)) as copy,
+    ):
+        # all in one step: between two of them another process's commit would make SQLite begin
+        # anew, and a busy station commits faster than a big database is copied
+        old.backup(copy, pages=-1)
+        copy.execute("PRAGMA journal_mode = DELETE")
+        verdict = copy.execute("PRAGMA integrity_check").fetchone()[0]
+    if verdict != "ok":
+        raise StoreError(f"{file}: the copy is damaged: {verdict}", "Restore an earlier backup.")
+
+
+def _appear(partial: Path, destination: Path) -> None:
+    """Gives the finished copy its name, which must be free."""
+    try:
+        os.link(partial, destination)  # fails where a rename would replace
+    except OSError as exc:
+        if exc.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
+            raise
+        # FAT, as on most memory sticks, knows no links
+        os.close(os.open(destination, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644))
+        partial.replace(destination)
 
 
 def _sync(path: Path) -> None:
