@@ -70,6 +70,9 @@ def main() -> int:
     parser.add_argument(
         "--pictures", type=Path, help="a folder of photographs, 227 x 227 [default: drawn ones]"
     )
+    parser.add_argument(
+        "--output", type=Path, default=RESULTS, help="where to write every run, as JSON"
+    )
     arguments = parser.parse_args()
     if arguments.count < 1 or arguments.rounds < 1:
         parser.error("--count and --rounds are at least 1")
@@ -98,8 +101,8 @@ def main() -> int:
         "agreement": agreement,
         "runs": {name: [asdict(cost) for cost in each] for name, each in costs.items()},
     }
-    RESULTS.write_text(json.dumps(document, indent=2) + "\n", "utf-8")
-    print(f"\nEvery run: {RESULTS.relative_to(HERE.parent)}")
+    arguments.output.write_text(json.dumps(document, indent=2) + "\n", "utf-8")
+    print(f"\nEvery run: {os.path.relpath(arguments.output)}")
     return 0 if agreement["flipped"] == 0 else 1
 
 
