@@ -34,7 +34,6 @@ def test_both_ways_judge_alike_and_every_run_is_written_down(tmp_path: Path) -> 
         assert run["wall_s"] > 0.2
         assert run["cpu_s"] > 0.2
         assert run["peak_rss_mib"] > 50
-    assert not list(ROOT.glob(".bench-*")), "it clears away what it made"
 
 
 def test_too_few_pictures_are_refused(tmp_path: Path) -> None:
