@@ -1,12 +1,14 @@
 """Finds the picture that kills the decoder, and only that one.
 
 The names of the pictures being decoded stand in a small journal. After an unclean end they are
-suspects: they are decoded in a child process with limits on time and memory, all together first,
+suspects: they are decoded in a child process with limits on time and memory, many together first,
 and one by one only if that child dies. Being in flight when the station died is never a reason.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
 import resource
@@ -14,17 +16,28 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from crackwatch.domain import QuarantineReason, path_bytes, path_text
+from crackwatch.errors import SystemFault
+
+# MAX_PIXELS, LARGER and the files follow; see crackwatch.images.__main__
+CHILD: Final = (sys.executable, "-m", "crackwatch.images", "--try")
+PATIENCE_S: Final = 30.0  # for one picture, the child's start included
 
 _TRIES = 2
-_ALONE_TIMEOUT_S = 30.0
-_MEMORY_BYTES = 2 << 30
+_TOGETHER = 32  # at most in one child: names of 4 KiB must fit its command line
+_MORE_FOR_EACH_S = 1.0
+_MEMORY_BYTES = 1 << 30  # interpreter and libraries
+_MEMORY_BYTES_A_PIXEL = 20  # four floats, and three bytes of the result
 
 
 class InFlightJournal:
     """A file that names what is being decoded right now. It is not synced: it guards against a
-    dying process, not against a power cut."""
+    dying process, not against a power cut.
+
+    ``begin`` and ``end`` raise SystemFault where the disk does not take it.
+    """
 
     def __init__(self, file: Path) -> None:
         self._descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -36,60 +49,123 @@ class InFlightJournal:
             names = json.loads(text) if text else []
         except ValueError:
             return []  # cut short while it was being written: no decoding had begun
+        if not isinstance(names, list):
+            return []
         return [path_bytes(name) for name in names if isinstance(name, str)]
 
     def begin(self, sources: Sequence[bytes]) -> None:
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, json.dumps([path_text(each) for each in sources]).encode(), 0)
+        names = json.dumps([path_text(each) for each in sources]).encode()
+        try:
+            os.ftruncate(self._descriptor, 0)
+            os.pwrite(self._descriptor, names, 0)
+        except OSError as exc:
+            raise _fault(exc) from exc
 
     def end(self) -> None:
-        os.ftruncate(self._descriptor, 0)
+        try:
+            os.ftruncate(self._descriptor, 0)
+        except OSError as exc:
+            raise _fault(exc) from exc
 
     def close(self) -> None:
         os.close(self._descriptor)
 
 
 def condemn(
-    inbox: Path, sources: Sequence[bytes], max_pixels: int, larger: str
+    inbox: Path,
+    sources: Sequence[bytes],
+    max_pixels: int,
+    larger: str,
+    *,
+    command: Sequence[str] = CHILD,
+    patience_s: float = PATIENCE_S,
 ) -> dict[bytes, QuarantineReason]:
     """Those of ``sources`` that twice killed or hung a child of their own, and how.
 
-    Call it before threads are started: it forks.
+    Raises SystemFault where no child can be started.
     """
     present = [each for each in sources if os.path.lexists(os.path.join(os.fsencode(inbox), each))]
-    if not present or _end(inbox, present, max_pixels, larger) is None:
-        return {}
-    if _end(inbox, [], max_pixels, larger) is not None:
+
+    def end(these: Sequence[bytes]) -> QuarantineReason | None:
+        paths = [os.path.join(os.fsencode(inbox), source) for source in these]
+        return _end(
+            [*command, str(max_pixels), larger, *paths],
+            _memory_bytes(max_pixels),
+            patience_s + _MORE_FOR_EACH_S * max(0, len(these) - 1),
+        )
+
+    groups = [present[at : at + _TOGETHER] for at in range(0, len(present), _TOGETHER)]
+    suspicious = [source for group in groups if end(group) is not None for source in group]
+    if not suspicious or end([]) is not None:
         return {}  # a child that decodes nothing dies as well: the pictures are not to blame
     found: dict[bytes, QuarantineReason] = {}
-    for source in present:
-        ends = [_end(inbox, [source], max_pixels, larger) for _ in range(_TRIES)]
-        if None not in ends and ends[-1] is not None:
-            found[source] = ends[-1]
+    for source in suspicious:
+        how = None
+        for _ in range(_TRIES):
+            how = end([source])
+            if how is None:
+                break
+        if how is not None:
+            found[source] = how
     return found
 
 
+def _memory_bytes(max_pixels: int) -> int:
+    """What the decoding of one picture may take: enough for the biggest that is allowed."""
+    return _MEMORY_BYTES + _MEMORY_BYTES_A_PIXEL * max_pixels
+
+
 def _end(
-    inbox: Path, sources: Sequence[bytes], max_pixels: int, larger: str
+    command: Sequence[str | bytes], memory_bytes: int, patience_s: float
 ) -> QuarantineReason | None:
-    """How a child that decodes ``sources`` came to grief; None if it did not."""
-    command = [sys.executable, "-m", "crackwatch.images", "--try", str(max_pixels), larger]
-    paths = [os.path.join(os.fsencode(inbox), source) for source in sources]
+    """How a child came to grief; None if it did not."""
     try:
-        done = subprocess.run(
-            [*command, *paths],
+        child = subprocess.Popen(
+            command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            timeout=_ALONE_TIMEOUT_S + len(sources),
-            preexec_fn=_limit,
-            check=False,
+            # NumPy's BLAS reserves memory for each core, which on a big machine is all there is
+            env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
         )
-    except subprocess.TimeoutExpired:
-        return QuarantineReason.DECODER_TIMEOUT
-    return None if done.returncode == 0 else QuarantineReason.DECODER_CRASH
+    except OSError as exc:
+        raise SystemFault(
+            "no_child",
+            f"no process can be started to try suspicious pictures in: {exc.strerror}",
+            "Look at the machine's memory and at the limits on processes.",
+        ) from exc
+    # from outside, since threads may be running: a function between fork and exec could hang there
+    limits = {
+        resource.RLIMIT_AS: memory_bytes,
+        resource.RLIMIT_CORE: 0,
+        # ends a hanging child even if the station is killed meanwhile
+        resource.RLIMIT_CPU: int(2 * patience_s) + 1,
+    }
+    with child:
+        try:
+            with contextlib.suppress(ProcessLookupError):
+                for what, most in limits.items():
+                    _, allowed = resource.getrlimit(what)
+                    if allowed != resource.RLIM_INFINITY:
+                        most = min(most, allowed)
+                    resource.prlimit(child.pid, what, (most, most))
+            done = child.wait(patience_s)
+        except subprocess.TimeoutExpired:
+            return QuarantineReason.DECODER_TIMEOUT
+        finally:
+            child.kill()
+    return None if done == 0 else QuarantineReason.DECODER_CRASH
 
 
-def _limit() -> None:
-    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+def _fault(exc: OSError) -> SystemFault:
+    if exc.errno in (errno.ENOSPC, errno.EDQUOT):
+        return SystemFault(
+            "disk_full",
+            f"the state folder: {exc.strerror}",
+            "Make room on the disk that holds the state folder.",
+        )
+    return SystemFault(
+        "journal_failed",
+        f"the state folder: in-flight.json cannot be written: {exc.strerror}",
+        "Look at that folder's disk.",
+    )

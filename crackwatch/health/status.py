@@ -77,7 +77,9 @@ def write(state_folder: Path, status: Status) -> None:
     Raises OSError.
     """
     partial = state_folder / f".{STATUS_FILE}.part"
-    partial.write_text(json.dumps(to_document(status), ensure_ascii=False) + "\n", "utf-8")
+    text = json.dumps(to_document(status), ensure_ascii=False) + "\n"
+    # a problem may name a folder whose name is no text; JSON has the same escapes as this handler
+    partial.write_bytes(text.encode("utf-8", "backslashreplace"))
     partial.replace(state_folder / STATUS_FILE)
 
 
@@ -93,7 +95,7 @@ def read(state_folder: Path) -> dict[str, Any]:
     document: dict[str, Any] = {}
     with contextlib.suppress(OSError, ValueError):
         document = json.loads((state_folder / STATUS_FILE).read_text("utf-8"))
-    if document.get("pid") != pid:
+    if not isinstance(document, dict) or document.get("pid") != pid:
         return to_document(Status("starting", pid=pid, as_of=datetime.now(UTC)))
     silent_s = (datetime.now(UTC) - datetime.fromisoformat(document["as_of"])).total_seconds()
     if silent_s > SILENT_AFTER_S:
@@ -103,7 +105,8 @@ def read(state_folder: Path) -> dict[str, Any]:
                 "code": "silent",
                 "severity": "error",
                 "message": f"process {pid} is alive but has said nothing for {silent_s:.0f} s",
-                "remedy": "Look at its log (journalctl -u crackwatch); restart it if it hangs.",
+                "remedy": "Look at its log (journalctl -u crackwatch) and at the room on the state "
+                "folder's disk; restart it if it hangs.",
                 "since": document["as_of"],
             }
         )
