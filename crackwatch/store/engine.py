@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.exc import DatabaseError, OperationalError
 from sqlalchemy.pool import NullPool
 
@@ -106,6 +106,12 @@ def version(engine: Engine, file: Path) -> str | None:
         return None if found is None else str(found)
 
 
+def is_empty(connection: Connection) -> bool:
+    """Whether nobody, crackwatch or another program, has made a table yet."""
+    tables = set(inspect(connection).get_table_names())
+    return not tables - {"alembic_version"}
+
+
 @contextlib.contextmanager
 def writing(engine: Engine) -> Iterator[Connection]:
     """One immediate transaction: committed at the end, rolled back on an exception.
@@ -161,7 +167,8 @@ def _require(file: Path) -> None:
     if not there:
         raise StoreError(
             f"{file}: there is no database here",
-            "Run 'crackwatch init' for a new station, or restore a backup to this place.",
+            "Name another station with --config, run 'crackwatch init' for a new one, or restore a "
+            "backup to this place.",
         )
 
 

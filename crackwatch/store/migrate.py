@@ -11,7 +11,6 @@ from pathlib import Path
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, inspect
 
 from crackwatch import packaged
 from crackwatch.errors import StoreError, StoreVersionError, UsageError
@@ -43,7 +42,7 @@ def upgrade(file: Path) -> tuple[str | None, str]:
             raise StoreVersionError(f"{file}: unknown schema {before}")
         if before != HEAD:
             with engines.explained(file), engine.begin() as connection:
-                if before is None and _has_tables(connection):
+                if before is None and not engines.is_empty(connection):
                     raise StoreError(
                         f"{file}: is the database of another program",
                         "Name another file under [database] url; nothing was changed.",
@@ -54,11 +53,6 @@ def upgrade(file: Path) -> tuple[str | None, str]:
         return before, HEAD
     finally:
         engine.dispose()
-
-
-def _has_tables(connection: Connection) -> bool:
-    tables = set(inspect(connection).get_table_names())
-    return bool(tables - {"alembic_version"})
 
 
 def backup(file: Path, destination: Path) -> int:
