@@ -132,6 +132,9 @@ class Inspector:
         )
 
     def _file(self) -> None:
+        """Carries out the moves that are owed; those that were refused now and then again."""
+        if time.monotonic() >= self._next_refused_s:
+            self._pipeline.retry_refused()
         report = self._pipeline.file()
         for source in report.released:
             self._intake.finished(source)
@@ -144,25 +147,24 @@ class Inspector:
             self._board.report(
                 "move_refused",
                 "error",
-                f"{len(report.refused)} inspected pictures cannot be moved out of the inbox: "
+                f"inspected pictures that cannot be moved out of the inbox: {report.waiting}; "
                 f"{report.refused[0][1]}",
-                "Give this user write permission on the inbox and its folders.",
+                "Give this user write permission on the folders concerned; "
+                "the moves are tried again by themselves.",
             )
             self._next_refused_s = time.monotonic() + _REFUSED_AGAIN_S
-        elif report.released:
+        elif not report.waiting:
             self._board.clear("move_refused")
 
     def _idle(self) -> None:
         self._follow_champion()
-        if time.monotonic() >= self._next_refused_s:
-            self._pipeline.retry_refused()
-            self._file()
+        self._file()
         if self._pipeline.owes:
             self._pipeline.close()
 
     def _recover(self) -> int:
         moves = self._pipeline.recover()
-        self._pipeline.file()
+        self._file()
         self._pipeline.close()
         return moves
 

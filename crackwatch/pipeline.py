@@ -113,6 +113,7 @@ class FilingReport:
     replaced: int
     vanished: tuple[bytes, ...]
     refused: tuple[tuple[bytes, str], ...]
+    waiting: int  # moves that were refused, now or earlier, and have to be tried again
 
 
 @dataclass(slots=True)
@@ -325,7 +326,9 @@ class Pipeline:
             self._mover.sync()
             self._closings += self._unsynced
             self._unsynced.clear()
-        return FilingReport(tuple(released), replaced, tuple(vanished), tuple(refused))
+        return FilingReport(
+            tuple(released), replaced, tuple(vanished), tuple(refused), len(self._refused)
+        )
 
     def _file_one(self, filing: Filing) -> Filed:
         demand = filing

@@ -195,6 +195,32 @@ def test_a_reader_that_leaves_early_is_no_failure() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_an_output_on_a_full_disk_is_told_and_is_no_finding() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "crackwatch", "report", "--help"],
+        stdout=os.open("/dev/full", os.O_WRONLY),
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("crackwatch: standard output cannot be written: No space left")
+
+
+def test_with_its_output_closed_a_command_does_its_work_all_the_same(tmp_path: Path) -> None:
+    """And what it prints does not go into the file that would get the output's number."""
+    done = subprocess.run(
+        f"exec {sys.executable} -m crackwatch db --help >&-",
+        shell=True,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_no_command_module_takes_the_name_of_a_function_of_the_package() -> None:
     """``import crackwatch.cli.x`` sets ``crackwatch.cli.x``, whatever stood there before."""
     from crackwatch import cli

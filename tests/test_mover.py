@@ -584,9 +584,24 @@ def test_a_file_that_may_not_be_moved_is_refused_and_moved_later(place: Place) -
         demand = bench.demand("sub/a.jpg", place)
         (bench.inbox / "sub").chmod(0o500)
         filed = bench.mover.file(demand)
-        assert (filed.result, filed.detail) == (MoveResult.REFUSED, "Permission denied")
+        assert filed.result is MoveResult.REFUSED
+        assert filed.detail == f"{bench.inbox / 'sub'}: Permission denied"
         assert bench.files() == {"inbox/sub/a.jpg": PICTURE}
         (bench.inbox / "sub").chmod(0o700)
+        assert bench.mover.file(demand).result is MoveResult.DONE
+
+
+def test_a_refusal_names_the_folder_that_refused_be_it_the_destinations() -> None:
+    with as_an_ordinary_user() as folder:
+        bench = Bench(folder, folder)
+        bench.put("sub/a.jpg")
+        demand = bench.demand("sub/a.jpg", Place.FLAGGED)
+        flagged = bench.at(demand).parents[2]
+        flagged.chmod(0o500)
+        filed = bench.mover.file(demand)
+        assert filed.result is MoveResult.REFUSED
+        assert filed.detail == f"{flagged}: Permission denied"
+        flagged.chmod(0o700)
         assert bench.mover.file(demand).result is MoveResult.DONE
 
 

@@ -6,6 +6,7 @@ libraries of ``retrain``.
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -15,7 +16,7 @@ from typing import Any
 import click
 
 from crackwatch import __version__
-from crackwatch.errors import CrackwatchError
+from crackwatch.errors import EXIT_USAGE, CrackwatchError
 
 # name: (module that holds it as `command`, the line that --help shows)
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -31,6 +32,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "models": ("models", "List, show, promote, roll back and verify models."),
     "db": ("db", "Migrate, inspect and back up the database."),
 }
+
+_OUTPUT_LOST = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 
 
 class _LazyGroup(click.Group):
@@ -61,6 +64,7 @@ def group() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The console script: runs one command and exits with its status."""
+    _open_closed_streams()
     if not os.access(".", os.X_OK, effective_ids=True):
         # typed in root's own folder for the station's user, say: nothing there can be named anyway,
         # and OpenVINO ends the process when it may not look around
@@ -77,6 +81,7 @@ def execute(arguments: Sequence[str]) -> int:
         # not group.main(): where the reader of a pipe has gone it exits with 1, which means "found"
         with group.make_context("crackwatch", list(arguments)) as context:
             outcome: Any = group.invoke(context)
+        sys.stdout.flush()  # while a failure can still be told
     except click.exceptions.Exit as exc:
         return exc.exit_code
     except click.ClickException as exc:
@@ -89,7 +94,35 @@ def execute(arguments: Sequence[str]) -> int:
         click.echo(f"crackwatch: {exc}", err=True)
         return exc.exit_status
     except BrokenPipeError:
-        # the reader (head, less) has gone; a second complaint at exit would help nobody
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _silence_output()  # the reader (head, less) has gone
         return 0
+    except OSError as exc:
+        if exc.filename is not None or exc.errno not in _OUTPUT_LOST:
+            raise  # not of the output: a fault of this program, to be shown whole
+        _silence_output()
+        click.echo(
+            f"crackwatch: standard output cannot be written: {exc.strerror}\n"
+            "Send it to a disk with room.",
+            err=True,
+        )
+        return EXIT_USAGE
     return outcome if isinstance(outcome, int) else 0
+
+
+def _silence_output() -> None:
+    """What is still buffered goes nowhere: a second complaint at exit would help nobody."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _open_closed_streams() -> None:
+    """Puts the null device where the caller closed a standard stream (``>&-``).
+
+    Else the next file opened, such as the database, would get that number, and every ``print``
+    would go into it.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
+    # None where it was closed, whatever the type says
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115 (lives as long as this process)
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115 (lives as long as this process)

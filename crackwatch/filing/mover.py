@@ -70,9 +70,9 @@ class Mover:
             return self._move(demand)
         except OSError as exc:
             if exc.errno in inbox_module.SYSTEM_ERRNOS:
-                raise _fault(exc) from exc
+                raise _fault(exc, self._folders.get(demand.place, self._inbox)) from exc
             # rights, names too long or impossible there: this file's trouble, not the station's
-            return Filed(MoveResult.REFUSED, exc.strerror or str(exc))
+            return Filed(MoveResult.REFUSED, self._why_refused(demand, exc))
 
     def sync(self) -> None:
         """Makes every rename since the last call durable, once a folder. Raises SystemFault."""
@@ -85,7 +85,7 @@ class Mover:
                 except PermissionError:  # a producer took this folder's rights away
                     durable.syncfs(self._inbox)
         except OSError as exc:
-            raise _fault(exc) from exc
+            raise _fault(exc, self._inbox) from exc
         self._dirty.clear()
 
     def sync_inbox(self) -> None:
@@ -93,7 +93,21 @@ class Mover:
         try:
             durable.syncfs(self._inbox)
         except OSError as exc:
-            raise _fault(exc) from exc
+            raise _fault(exc, self._inbox) from exc
+
+    def _why_refused(self, demand: Demand, exc: OSError) -> str:
+        """What the kernel said and of what: for rights it may be either end of the move."""
+        said = exc.strerror or str(exc)
+        about = exc.filename
+        if exc.errno in (errno.EACCES, errno.EPERM):
+            ends = [self._source(demand)]
+            if demand.destination is not None:
+                ends.append(self._destination(demand))
+            for folder in map(_nearest_folder, ends):
+                if not os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
+                    about = folder
+                    break
+        return f"{path_text(os.fsencode(about))}: {said}" if about else said
 
     # ------------------------------------------------------------------------------ one rename
 
@@ -422,9 +436,17 @@ class Mover:
         )
 
 
-def _fault(exc: OSError) -> SystemFault:
-    where = exc.filename2 or exc.filename
-    name = path_text(os.fsencode(where)) if where else "the station's folders"
+def _nearest_folder(path: bytes) -> bytes:
+    """The folder of ``path``, or of those above it the first that is there."""
+    folder = os.path.dirname(path)
+    while not os.path.isdir(folder) and folder != os.path.dirname(folder):
+        folder = os.path.dirname(folder)
+    return folder
+
+
+def _fault(exc: OSError, otherwise: bytes) -> SystemFault:
+    """``otherwise``: the folder to name where the error names none, as for a failed write."""
+    name = path_text(os.fsencode(exc.filename2 or exc.filename or otherwise))
     if exc.errno in (errno.ENOSPC, errno.EDQUOT):
         return SystemFault("disk_full", f"{name}: {exc.strerror}", "Make room on that disk.")
     return SystemFault(
