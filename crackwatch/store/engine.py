@@ -28,7 +28,11 @@ _FAULTS = {
     "SQLITE_BUSY": ("database_locked", "Another program holds the database; find and end it."),
     "SQLITE_LOCKED": ("database_locked", "Another program holds the database; find and end it."),
     "SQLITE_FULL": ("disk_full", "Make room on the disk that holds the state folder."),
-    "SQLITE_IOERR": ("database_io", "Look at the disk's health (dmesg, smartctl)."),
+    # a full disk among them: SQLite says no more where it cannot make its shared memory
+    "SQLITE_IOERR": (
+        "database_io",
+        "Look at the room on the disk of the state folder (df), and at its health (dmesg).",
+    ),
     "SQLITE_READONLY": ("database_readonly", "Make the state folder writable for this user."),
     "SQLITE_CANTOPEN": (
         "database_unopenable",
@@ -97,13 +101,18 @@ def check_version(engine: Engine, file: Path) -> None:
 def version(engine: Engine, file: Path) -> str | None:
     """The schema's revision, or None where there is none yet. Raises StoreError."""
     with explained(file), engine.connect() as connection:
-        has_table = connection.execute(
-            text("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'alembic_version'")
-        ).first()
-        if has_table is None:
-            return None
-        found = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
-        return None if found is None else str(found)
+        return version_in(connection)
+
+
+def version_in(connection: Connection) -> str | None:
+    """The same, as one transaction sees it."""
+    has_table = connection.execute(
+        text("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'alembic_version'")
+    ).first()
+    if has_table is None:
+        return None
+    found = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    return None if found is None else str(found)
 
 
 def is_empty(connection: Connection) -> bool:

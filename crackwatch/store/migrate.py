@@ -42,13 +42,15 @@ def upgrade(file: Path) -> tuple[str | None, str]:
             raise StoreVersionError(f"{file}: unknown schema {before}")
         if before != HEAD:
             with engines.explained(file), engine.begin() as connection:
+                before = engines.version_in(connection)  # another process may have been quicker
                 if before is None and not engines.is_empty(connection):
                     raise StoreError(
                         f"{file}: is the database of another program",
                         "Name another file under [database] url; nothing was changed.",
                     )
-                config.attributes["connection"] = connection
-                command.upgrade(config, "head")
+                if before != HEAD:
+                    config.attributes["connection"] = connection
+                    command.upgrade(config, "head")
         engines.check_version(engine, file)
         return before, HEAD
     finally:
