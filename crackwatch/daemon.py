@@ -23,7 +23,7 @@ from crackwatch.arrivals.intake import Backlog, Intake
 from crackwatch.arrivals.known import Known
 from crackwatch.arrivals.sentinel import Sentinel
 from crackwatch.batching import BatchQueue
-from crackwatch.domain import Fingerprint, Place, day_begins, working_day
+from crackwatch.domain import Fingerprint, Place, QuarantineReason, day_begins, working_day
 from crackwatch.errors import CrackwatchError, SystemFault
 from crackwatch.filing.mover import Mover
 from crackwatch.filing.names import DayDestinations
@@ -113,12 +113,7 @@ class Daemon:
             workers=self._workers,
             workers_count=cores,
             normal=settings.files.normal,
-            condemned=suspects.condemn(
-                folders.inbox,
-                self._journal.left_over(),
-                settings.files.max_pixels,
-                settings.images.larger,
-            ),
+            condemned=self._condemned(),
         )
         batch = settings.batch
         self._queue = BatchQueue(
@@ -165,6 +160,21 @@ class Daemon:
             working_day=self._working_day,
             once=once,
         )
+
+    def _condemned(self) -> dict[bytes, tuple[Fingerprint, QuarantineReason]]:
+        """The pictures that killed the decoder of an earlier process, as they are now."""
+        seen: dict[bytes, Fingerprint] = {}
+        for source in self._journal.left_over():
+            with contextlib.suppress(OSError):
+                seen[source] = Fingerprint.of(os.lstat(os.path.join(self._inbox, source)))
+        files = self._settings.files
+        guilty = suspects.condemn(
+            self._settings.folders.inbox,
+            list(seen),
+            files.max_pixels,
+            self._settings.images.larger,
+        )
+        return {source: (seen[source], reason) for source, reason in guilty.items()}
 
     def _work(self, wake: int, *, once: bool) -> int:
         self._log.info(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -130,7 +130,8 @@ class _Read:
 class Pipeline:
     """Inspects batches one after another; one thread calls it.
 
-    ``condemned`` are pictures that killed a decoder: quarantined without being decoded again.
+    ``condemned`` are pictures that killed a decoder, as they were then: they are quarantined without
+    being decoded again; other content under such a name is judged like any other.
     """
 
     def __init__(
@@ -145,7 +146,7 @@ class Pipeline:
         workers: Executor,
         workers_count: int,
         normal: str,
-        condemned: dict[bytes, QuarantineReason] | None = None,
+        condemned: Mapping[bytes, tuple[Fingerprint, QuarantineReason]] | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._read_one = read
@@ -232,9 +233,9 @@ class Pipeline:
             try:
                 content = self._read_one(arrival.source, arrival.fingerprint)
                 sha256 = content.sha256
-                condemned = self._condemned.get(arrival.source)
-                if condemned is not None:
-                    raise Unreadable(condemned, "twice it ended or hung the decoder's own process")
+                then, reason = self._condemned.get(arrival.source, (None, None))
+                if reason is not None and then == arrival.fingerprint:
+                    raise Unreadable(reason, "twice it ended or hung the decoder's own process")
                 picture = self._decode(content.data)
             except Unsettled:
                 done.unsettled.append((arrival, False))

@@ -78,7 +78,7 @@ class Station:
     root: Path
     normal: str = "keep"
     classifier: Any = field(default_factory=ByBrightness)
-    condemned: dict[bytes, QuarantineReason] = field(default_factory=dict)
+    condemned: dict[bytes, tuple[Fingerprint, QuarantineReason]] = field(default_factory=dict)
     max_bytes: int = 1 << 26
 
     def __post_init__(self) -> None:

@@ -213,15 +213,25 @@ def test_content_that_slips_in_between_commit_and_move_is_kept_and_inspected(
     assert new["outcome"] == "normal"
 
 
-def test_a_condemned_picture_is_quarantined_without_being_decoded(tmp_path: Path) -> None:
-    station = Station(tmp_path, condemned={b"killer.jpg": QuarantineReason.DECODER_CRASH})
+def test_a_condemned_picture_is_quarantined_without_being_decoded(station: Station) -> None:
     station.put("killer.jpg", jpeg(dark=True))
     station.put("good.jpg", jpeg(dark=False))
+    killer = station.arrival("killer.jpg").fingerprint
+    station.condemned = {b"killer.jpg": (killer, QuarantineReason.DECODER_CRASH)}
     station.inspect("killer.jpg", "good.jpg")
     assert {row["source"]: row["reason"] for row in station.rows()} == {
         b"killer.jpg": "decoder_crash",
         b"good.jpg": None,
     }
+
+
+def test_other_content_under_a_condemned_name_is_judged_like_any_other(station: Station) -> None:
+    station.put("killer.jpg", jpeg(dark=True))
+    killer = station.arrival("killer.jpg").fingerprint
+    station.condemned = {b"killer.jpg": (killer, QuarantineReason.DECODER_CRASH)}
+    station.put("killer.jpg", jpeg(dark=False, seed=3))
+    station.inspect("killer.jpg")
+    assert station.rows()[0]["outcome"] == "normal"
 
 
 def test_a_model_that_gives_no_probability_records_nothing(tmp_path: Path) -> None:
