@@ -5,13 +5,33 @@ Logs go to standard error; standard output belongs to what a command was asked f
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
-from typing import Any
+from typing import Any, TextIO
 
 import structlog
 
 from crackwatch.domain import path_text
+
+
+class _Unfailing:
+    """A stream to which lines are written while it takes them.
+
+    A log on a full disk, or one whose reader has gone, costs lines: never the station.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.flush()
 
 
 def configure(level: str, format: str) -> None:
@@ -23,12 +43,14 @@ def configure(level: str, format: str) -> None:
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=not console),
+        structlog.processors.TimeStamper(
+            fmt="%Y-%m-%d %H:%M:%S" if console else "iso", utc=not console
+        ),
         _names_as_text,
     ]
     if console:
         renderer: list[structlog.typing.Processor] = [
-            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), sort_keys=False)
         ]
     else:
         renderer = [
@@ -43,7 +65,7 @@ def configure(level: str, format: str) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(
             logging.getLevelNamesMapping()[level.upper()]
         ),
-        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(file=_Unfailing(sys.stderr)),  # type: ignore[arg-type]  # write and flush are all that it uses
         cache_logger_on_first_use=True,
     )
     # libraries speak through the standard library: only what warns, in the same stream

@@ -103,6 +103,8 @@ def command(
     if len(scored.problems) > _SHOWN:
         click.echo(f"left out: {len(scored.problems) - _SHOWN} more", err=True)
     _print(chosen, data, measures, len(scored.problems))
+    if plots is not None:
+        click.echo(f"plots in {plots}")
     return EXIT_DONE
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import click
@@ -49,8 +50,11 @@ def command(folder: Path) -> None:
     installed = install_starter(registry, packaged.starter())
     if installed:
         click.echo(f"installed model {installed}")
+    program = "crackwatch"
+    if not shutil.which(program) and Path(sys.argv[0]).name == program:
+        program = sys.argv[0]  # as `make run` calls it: not on the PATH
     click.echo(
         f"\nThe station is ready. Put photographs into {settings.folders.inbox}{os.sep}\n"
-        f"  start it:  crackwatch run --config {config}\n"
-        f"  ask it:    crackwatch report --since today --config {config}"
+        f"  start it:  {program} run --config {config}\n"
+        f"  ask it:    {program} report --since today --config {config}"
     )

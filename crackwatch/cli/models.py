@@ -30,7 +30,7 @@ def command() -> None:
 @config_option
 @format_option("table", "json")
 def list_models(config: str | None, output_format: str) -> None:
-    """Every model, oldest first; the champion has a star."""
+    """Every model, oldest first; * is the champion, < the one that rollback goes back to."""
     registry = _registry(config)
     champion, previous = registry.champion(), registry.previous()
     entries = [_entry(registry, model_id, champion, previous) for model_id in registry.ids()]

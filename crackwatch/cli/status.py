@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import click
 
 from crackwatch.cli.options import config_option, echo_json, format_option, load_settings
+from crackwatch.domain import path_text
 from crackwatch.errors import EXIT_DONE, EXIT_FOUND
+from crackwatch.settings import Settings
 
 _COLOURS = {
     "running": "green",
@@ -34,6 +37,8 @@ def command(config: str | None, output_format: str) -> int:
         echo_json(document)
     else:
         _show(document)
+        if document["state"] == "stopped":
+            click.echo(_how_to_start(settings))
     return EXIT_DONE if document["state"] in ("starting", "running") else EXIT_FOUND
 
 
@@ -62,6 +67,19 @@ def _show(document: dict[str, Any]) -> None:
         click.echo(f"\nleft alone in the inbox: {len(document['left_alone'])}")
         for each in document["left_alone"][:10]:
             click.echo(f"  {each['path']}: {each['reason']}")
+
+
+def _how_to_start(settings: Settings) -> str:
+    """What to do about a station that is stopped, or is none."""
+    file = path_text(os.fsencode(settings.file))
+    if os.path.exists(settings.database_file):
+        return (
+            f"  no process runs the station of {file}\n  Start it: crackwatch run --config {file}"
+        )
+    return (
+        f"  the station of {file} has no database\n"
+        "  Name another with --config, or make one: crackwatch init"
+    )
 
 
 def _with(value: Any, name: str, more: Any) -> str | None:

@@ -426,7 +426,9 @@ def _familiarity(champion: Card, request: Request, data: _Data) -> str:
     if same_split and same_data:
         return "neither model learned from these pictures"
     if same_split:
-        return "the champion learned from few of these pictures, if any: its seed was the same"
+        return (
+            "the champion learned from few of these pictures, if any: the same seed held them back"
+        )
     if same_data:
         return "the champion learned from most of these pictures, which favours it"
     return "whether the champion learned from some of these pictures is not known"
