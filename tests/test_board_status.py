@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -285,3 +286,22 @@ def test_a_clean_end_leaves_no_status(tmp_path: Path) -> None:
     status.clear(tmp_path)
     status.clear(tmp_path)
     assert os.listdir(tmp_path) == []
+
+
+def test_a_full_disk_does_not_keep_the_station_from_saying_that_it_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    status.write(tmp_path, Status("running", pid=1, model="a model", inbox_pending=12345))
+
+    def full(path: Path, data: bytes) -> int:
+        path.touch()
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    problem = Problem("disk_full", "error", "no room", "Make room.", datetime.now(UTC))
+    for problems in ((problem,) * 3, (problem,), (problem,) * 2):
+        said = Status("paused", pid=1, problems=problems)
+        status.write(tmp_path, said)
+        document = json.loads((tmp_path / status.STATUS_FILE).read_text())
+        assert document == json.loads(json.dumps(status.to_document(said)))
+    assert [each.name for each in tmp_path.iterdir()] == [status.STATUS_FILE]

@@ -6,12 +6,13 @@ libraries of ``retrain``.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
@@ -69,7 +70,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # typed in root's own folder for the station's user, say: nothing there can be named anyway,
         # and OpenVINO ends the process when it may not look around
         os.chdir("/")
-    sys.exit(execute(sys.argv[1:] if arguments is None else arguments))
+    status = execute(sys.argv[1:] if arguments is None else arguments)
+    try:
+        sys.stderr.flush()
+    except OSError:
+        _silence(sys.stderr)  # a log on a full disk: the exit status must not tell of that
+    sys.exit(status)
 
 
 def execute(arguments: Sequence[str]) -> int:
@@ -85,33 +91,37 @@ def execute(arguments: Sequence[str]) -> int:
     except click.exceptions.Exit as exc:
         return exc.exit_code
     except click.ClickException as exc:
-        exc.show()
+        with contextlib.suppress(OSError):
+            exc.show()
         return exc.exit_code
     except (click.Abort, KeyboardInterrupt):
-        click.echo("crackwatch: interrupted", err=True)
+        _complain("interrupted")
         return 130
     except CrackwatchError as exc:
-        click.echo(f"crackwatch: {exc}", err=True)
+        _complain(str(exc))
         return exc.exit_status
     except BrokenPipeError:
-        _silence_output()  # the reader (head, less) has gone
+        _silence(sys.stdout)  # the reader (head, less) has gone
         return 0
     except OSError as exc:
         if exc.filename is not None or exc.errno not in _OUTPUT_LOST:
             raise  # not of the output: a fault of this program, to be shown whole
-        _silence_output()
-        click.echo(
-            f"crackwatch: standard output cannot be written: {exc.strerror}\n"
-            "Send it to a disk with room.",
-            err=True,
+        _silence(sys.stdout)
+        _complain(
+            f"standard output cannot be written: {exc.strerror}\nSend it to a disk with room."
         )
         return EXIT_USAGE
     return outcome if isinstance(outcome, int) else 0
 
 
-def _silence_output() -> None:
+def _complain(text: str) -> None:
+    with contextlib.suppress(OSError):  # the exit status says it too
+        click.echo(f"crackwatch: {text}", err=True)
+
+
+def _silence(stream: TextIO) -> None:
     """What is still buffered goes nowhere: a second complaint at exit would help nobody."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _open_closed_streams() -> None:

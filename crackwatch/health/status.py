@@ -7,6 +7,7 @@ lock's holder is the process that wrote it: a file that outlived its process say
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 from dataclasses import asdict, dataclass, field
@@ -74,13 +75,25 @@ def to_document(status: Status) -> dict[str, Any]:
 def write(state_folder: Path, status: Status) -> None:
     """Replaces the status file in one step; not synced, for it means nothing after a power cut.
 
-    Raises OSError.
+    On a full disk it is written over in place: it takes up room already, and this is when it
+    matters. Raises OSError.
     """
-    partial = state_folder / f".{STATUS_FILE}.part"
+    file, partial = state_folder / STATUS_FILE, state_folder / f".{STATUS_FILE}.part"
     text = json.dumps(to_document(status), ensure_ascii=False) + "\n"
     # a problem may name a folder whose name is no text; JSON has the same escapes as this handler
-    partial.write_bytes(text.encode("utf-8", "backslashreplace"))
-    partial.replace(state_folder / STATUS_FILE)
+    document = text.encode("utf-8", "backslashreplace")
+    try:
+        partial.write_bytes(document)
+        partial.replace(file)
+    except OSError as exc:
+        if exc.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        with contextlib.suppress(FileNotFoundError):
+            partial.unlink()  # it is empty, or cut short
+        with file.open("r+b") as standing:
+            # in one piece, with blanks for what was longer: a reader sees the one or the other
+            size = os.fstat(standing.fileno()).st_size
+            standing.write(document.rstrip().ljust(size - 1) + b"\n")
 
 
 def read(state_folder: Path) -> dict[str, Any]:
