@@ -195,6 +195,23 @@ def test_a_reader_that_leaves_early_is_no_failure() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_init_makes_a_whole_station_even_if_nobody_reads_what_it_says(tmp_path: Path) -> None:
+    readable, writable = os.pipe()
+    os.close(readable)
+    done = subprocess.run(
+        [sys.executable, "-m", "crackwatch", "init", tmp_path / "station"],
+        stdout=writable,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    os.close(writable)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "station" / "state" / "crackwatch.db").is_file()
+    assert (tmp_path / "station" / "models" / "champion").is_file()
+
+
 def test_an_output_on_a_full_disk_is_told_and_is_no_finding() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "crackwatch", "report", "--help"],

@@ -107,3 +107,15 @@ def test_a_name_that_no_locale_can_show_is_still_logged() -> None:
     lines, _ = logged(r"logs.get().info('x', message='lone \udcff surrogate')")
     assert len(lines) == 1
     assert json.loads(lines[0])["event"] == "x"
+
+
+def test_a_log_that_cannot_be_written_costs_lines_and_nothing_else() -> None:
+    program = (
+        "from crackwatch import logs\nlogs.configure('info', 'json')\n"
+        "for _ in range(1000): logs.get().info('batch_inspected')\nprint('alive')"
+    )
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=full, check=False
+        )
+    assert done.stdout == b"alive\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sys
@@ -27,12 +28,12 @@ def command(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         if not config.exists():
             shutil.copyfile(packaged.default_config(), config)
-            click.echo(f"made      {config}")
+            _say(f"made      {config}")
         settings = settings_module.load(config, os.environ)
         for _, path in settings.folders:
             if not path.is_dir():
                 path.mkdir(parents=True)
-                click.echo(f"made      {path}{os.sep}")
+                _say(f"made      {path}{os.sep}")
     except OSError as exc:
         raise UsageError(
             f"{exc.filename or folder}: cannot be made: {exc.strerror}",
@@ -42,19 +43,24 @@ def command(folder: Path) -> None:
 
     before, after = migrate.upgrade(settings.database_file)
     if before != after:
-        click.echo(f"migrated  {settings.database_file} (schema {after})")
+        _say(f"migrated  {settings.database_file} (schema {after})")
     from crackwatch.registry import Registry
     from crackwatch.starters import install_starter
 
     registry = Registry(settings.folders.models)
     installed = install_starter(registry, packaged.starter())
     if installed:
-        click.echo(f"installed model {installed}")
+        _say(f"installed model {installed}")
     program = "crackwatch"
     if not shutil.which(program) and Path(sys.argv[0]).name == program:
         program = sys.argv[0]  # as `make run` calls it: not on the PATH
-    click.echo(
+    _say(
         f"\nThe station is ready. Put photographs into {settings.folders.inbox}{os.sep}\n"
         f"  start it:  {program} run --config {config}\n"
         f"  ask it:    {program} report --since today --config {config}"
     )
+
+
+def _say(text: str) -> None:
+    with contextlib.suppress(BrokenPipeError):  # a reader that has gone leaves no half-made station
+        click.echo(text)
