@@ -46,6 +46,9 @@ _TURN_S = 0.5  # between two looks at signals, watchers and status
 _STATUS_S = 1.0
 _COUNT_EVERY_S = 10.0
 
+# errors that a person must mend while everything else is inspected and filed
+_WORK_GOES_ON = frozenset({"move_refused"})
+
 _DECODED_BYTES = SIDE * SIDE * 3
 
 
@@ -55,7 +58,7 @@ class Daemon:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._log = logs.get(station=settings.station.name)
-        self._board = Board(self._tell)
+        self.board = Board(self._tell)
         self._stop = threading.Event()
         self._intake_ended = threading.Event()
         self._inspector_ended = threading.Event()
@@ -142,7 +145,7 @@ class Daemon:
             self._inbox,
             settings.watch.observer,
             self._intake,
-            self._board,
+            self.board,
             recursive=settings.files.recursive,
         )
 
@@ -150,7 +153,7 @@ class Daemon:
             pipeline=pipeline,
             queue=self._queue,
             intake=self._intake,
-            board=self._board,
+            board=self.board,
             log=self._log,
             registry=registry,
             model_settings=settings.model,
@@ -207,7 +210,7 @@ class Daemon:
             if not once and not self._stop.is_set():
                 self._sentinel.tend()
             if time.monotonic() >= next_status_s:
-                self._write_status(self._state())
+                self._write_status(self.state())
                 next_status_s = time.monotonic() + _STATUS_S
         return self._end(threads)
 
@@ -248,9 +251,9 @@ class Daemon:
 
     def _intake_fault(self, fault: SystemFault | None) -> None:
         if fault is None:
-            self._board.clear_all("inbox_missing", "inbox_unreadable", "inbox_io", "events_lost")
+            self.board.clear_all("inbox_missing", "inbox_unreadable", "inbox_io", "events_lost")
         else:
-            self._board.report(fault.code, "error", fault.problem, fault.remedy)
+            self.board.report(fault.code, "error", fault.problem, fault.remedy)
 
     def _read(self, source: bytes, expected: Fingerprint) -> inbox.Content:
         try:
@@ -327,10 +330,12 @@ class Daemon:
             with contextlib.suppress(BlockingIOError):
                 os.read(wake, 64)
 
-    def _state(self) -> status_module.State:
-        if not self._board.has_errors():
+    def state(self) -> status_module.State:
+        """Paused while nothing can be inspected; unhealthy while that goes on, but not all is well."""
+        errors = {each.code for each in self.board.problems() if each.severity == "error"}
+        if not errors:
             return "running"
-        return "paused"
+        return "unhealthy" if errors <= _WORK_GOES_ON else "paused"
 
     def _write_status(self, state: status_module.State) -> None:
         status = Status(
@@ -351,7 +356,7 @@ class Daemon:
                 last_batch_at=self._inspector.last_batch_at,
                 inspected_today=inspected,
                 left_alone=tuple(self._intake.left_alone()),
-                problems=self._board.problems(),
+                problems=self.board.problems(),
                 as_of=datetime.now(UTC),
                 started_at=self._started_at,
                 flagged_today=flagged,

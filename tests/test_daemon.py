@@ -21,7 +21,9 @@ from typing import Any
 import pytest
 
 from crackwatch import images, packaged, synthetic
+from crackwatch.daemon import Daemon
 from crackwatch.health.status import read as read_status
+from crackwatch.settings import load
 from tests.station import jpeg, rows
 
 pytestmark = pytest.mark.skipif(
@@ -382,6 +384,19 @@ def test_a_database_locked_by_another_process_only_delays(station: Process) -> N
     station.wait_until(lambda: station.count() == 1)
     station.wait_until(lambda: not station.status()["problems"])
     assert station.stop()[0] == 0
+
+
+def test_the_state_tells_a_pause_from_a_trouble_that_work_goes_on_beside(made: Path) -> None:
+    daemon = Daemon(load(made / "config.toml", {}))
+    assert daemon.state() == "running"
+    daemon.board.report("events_lost", "warning", "files came too fast")
+    assert daemon.state() == "running"
+    daemon.board.report("move_refused", "error", "one picture cannot be moved")
+    assert daemon.state() == "unhealthy"
+    daemon.board.report("disk_full", "error", "no room")
+    assert daemon.state() == "paused"
+    daemon.board.clear_all("disk_full", "move_refused")
+    assert daemon.state() == "running"
 
 
 def test_init_again_changes_nothing(station: Process) -> None:

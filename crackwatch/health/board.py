@@ -56,7 +56,3 @@ class Board:
         with self._lock:
             found = list(self._problems.values())
         return tuple(sorted(found, key=lambda each: (each.severity != "error", each.since)))
-
-    def has_errors(self) -> bool:
-        with self._lock:
-            return any(each.severity == "error" for each in self._problems.values())

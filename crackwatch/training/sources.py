@@ -44,7 +44,7 @@ def find(data: Path, recipe: Literal["notebook", "station"], has_champion: bool)
     pictures.
     """
     reviewed = Layout(data / REVIEWED / Label.ANOMALY, data / REVIEWED / Label.NORMAL)
-    reviewed_files = dataset.list_files(reviewed)
+    reviewed_files = dataset.list_files(reviewed) if data.is_dir() else []
     try:
         base = dataset.find_layout(data)
     except DatasetError as exc:
