@@ -297,6 +297,8 @@ while True:
     except subprocess.TimeoutExpired:
         if fcntl.fcntl(held, fcntl.F_GETLEASE) == fcntl.F_UNLCK:
             fcntl.fcntl(held, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+            breaker.wait()  # once only: a lease that is gone cannot be given back again
+            break
 print("lived")
 """
     done = subprocess.run(
