@@ -188,6 +188,9 @@ class Daemon:
             threshold=self._inspector.judging.threshold,
             once=once,
         )
+        # ready to work, and told so before the recovery: a full disk may hold that up for hours, and
+        # a service manager that gives up waiting would only begin it again
+        notify("READY=1")
         # before anything new is looked at: a name that is still owed a move is not free
         moves = self._inspector.recover()
         self._inspector.guarded(self._load_books)
@@ -201,7 +204,6 @@ class Daemon:
             self._sentinel.tend()
         for thread in threads:
             thread.start()
-        notify("READY=1")
         next_status_s = 0.0
         while not self._inspector_ended.is_set():
             self._wait_for_signal(wake, _TURN_S)
