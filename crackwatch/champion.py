@@ -39,6 +39,28 @@ def open_classifier(
     return card, classifier
 
 
+def threshold_of(card: Card, settings: ModelSettings) -> float:
+    """By which score this station calls an anomaly: the model's own, unless it is told another."""
+    return card.threshold.value if settings.threshold == "model" else settings.threshold
+
+
+def open_chosen(
+    registry: Registry, model_id: str | None, settings: ModelSettings, threshold: float | None
+) -> tuple[Classifier, float]:
+    """The model and the threshold that a person asked for; the champion's, the station's for None.
+
+    Raises ModelMissing, ModelTampered or ModelDisagrees.
+    """
+    chosen = model_id or registry.champion()
+    if chosen is None:
+        raise ModelMissing(
+            f"{registry.folder}: there is no champion",
+            "Run 'crackwatch init', 'crackwatch retrain', or name one with --model ID.",
+        )
+    card, classifier = open_classifier(registry, chosen, settings)
+    return classifier, threshold_of(card, settings) if threshold is None else threshold
+
+
 def open_champion(registry: Registry, settings: ModelSettings, rows: ModelRows) -> Judging:
     """The champion, ready to judge, with its row in the books. Raises ModelError, SystemFault."""
     model_id = registry.champion()
@@ -48,11 +70,10 @@ def open_champion(registry: Registry, settings: ModelSettings, rows: ModelRows) 
             "Run 'crackwatch init' for the starter model, or 'crackwatch models promote ID'.",
         )
     card, classifier = open_classifier(registry, model_id, settings)
-    threshold = card.threshold.value if settings.threshold == "model" else settings.threshold
     return Judging(
         classifier=classifier,
         model_pk=rows.model_pk(model_id, card.files[MODEL_FILE], card.to_json()),
-        threshold=threshold,
+        threshold=threshold_of(card, settings),
         runtime=settings.runtime,
         precision=settings.precision,
     )

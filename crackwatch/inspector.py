@@ -89,12 +89,12 @@ class Inspector:
             self._pipeline.close()
 
     def today(self) -> tuple[int, int]:
-        """(inspected, anomalies) of the working day, since this process began."""
+        """(inspected, anomalies) of the working day."""
         today = self._today
         return (0, 0) if today is None or today[0] != self._working_day() else today[1:]
 
     def count_from(self, inspected: int, anomalies: int) -> None:
-        """What earlier processes inspected today."""
+        """Sets what has been inspected today: by earlier processes, or by now."""
         self._today = (self._working_day(), inspected, anomalies)
 
     # --------------------------------------------------------------------------------- a batch
@@ -219,9 +219,6 @@ class Inspector:
                 return done
 
     def _count(self, done: Inspected) -> None:
-        _, inspected, anomalies = self._today or (None, 0, 0)
-        day = self._working_day()
-        if self._today is None or self._today[0] != day:
-            inspected = anomalies = 0
+        inspected, anomalies = self.today()
         recorded = done.recorded
-        self._today = (day, inspected + recorded.inspected, anomalies + recorded.anomalies)
+        self.count_from(inspected + recorded.inspected, anomalies + recorded.anomalies)

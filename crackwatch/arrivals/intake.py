@@ -163,7 +163,7 @@ class Intake:
     def run(self) -> None:
         """Works until ``stop``."""
         while not self._stopping:
-            self._turn(wait=True)
+            self._turn()
 
     def run_once(self, patience_s: float) -> None:
         """Works until nothing is left to do, or nothing has moved for ``patience_s``.
@@ -173,7 +173,7 @@ class Intake:
         self._last_progress_s = self._monotonic()
         scans_before = self._scans_done
         while not self._stopping:
-            self._turn(wait=True)
+            self._turn()
             with self._changed:
                 quiet = not (self._hints or self._in_flight or self._scan)
                 waiting = bool(self._candidates)
@@ -187,11 +187,11 @@ class Intake:
             elif self._monotonic() - self._last_progress_s > patience_s:
                 return
 
-    def _turn(self, *, wait: bool) -> None:
+    def _turn(self) -> None:
         self._take_hints()
         worked = self._look_at_due()
         worked |= self._advance_scan()
-        if wait and not worked:
+        if not worked:
             with self._changed:
                 if not self._stopping and not self._hints:
                     self._changed.wait(self._wait_s())
@@ -232,7 +232,7 @@ class Intake:
         try:
             folder = inbox_module.open_folder(self._inbox)
         except OSError as exc:
-            self._fault(inbox_module.inbox_fault(self._inbox, exc))
+            self._on_fault(inbox_module.inbox_fault(self._inbox, exc))
             return False
         moved = False
         try:
@@ -309,7 +309,7 @@ class Intake:
         except SystemFault as fault:
             self._scan = None
             self._next_scan_s = now + min(self._rescan_s, 5.0)
-            self._fault(fault)
+            self._on_fault(fault)
             return False
         return True
 
@@ -358,6 +358,3 @@ class Intake:
         with self._changed:
             if len(self._left_alone) < _LEFT_ALONE_MAX:
                 self._left_alone[what.source] = what.reason
-
-    def _fault(self, fault: SystemFault) -> None:
-        self._on_fault(fault)

@@ -14,8 +14,6 @@ from crackwatch.arrivals.watcher import Watcher
 
 _TRY_AGAIN_S = 5.0
 
-PROBLEMS = ("watcher_lost", "watch_limit")
-
 
 class Problems(Protocol):
     """Where troubles are told: see ``health.board``."""

@@ -12,7 +12,7 @@ import click
 
 from crackwatch.cli.options import config_option, format_option, load_settings
 from crackwatch.domain import Verdict, path_bytes, path_text
-from crackwatch.errors import EXIT_DONE, ModelMissing, UsageError
+from crackwatch.errors import EXIT_DONE, UsageError
 
 if TYPE_CHECKING:
     from crackwatch.scoring import Refused, Scored
@@ -45,7 +45,7 @@ def command(
     settings = load_settings(config)
     named = [_existing(path) for path in paths]
 
-    from crackwatch.champion import open_classifier
+    from crackwatch.champion import open_chosen
     from crackwatch.cli.progress import progress_bar
     from crackwatch.cli.workshop import decoder
     from crackwatch.inbox import NamePolicy
@@ -53,16 +53,7 @@ def command(
     from crackwatch.scoring import pictures_in, score
 
     registry = Registry(settings.folders.models)
-    chosen = model_id or registry.champion()
-    if chosen is None:
-        raise ModelMissing(
-            f"{settings.folders.models}: there is no champion",
-            "Run 'crackwatch init', 'crackwatch retrain', or name one with --model ID.",
-        )
-    card, classifier = open_classifier(registry, chosen, settings.model)
-    if threshold is None:
-        own = settings.model.threshold == "model"
-        threshold = card.threshold.value if own else float(settings.model.threshold)
+    classifier, threshold = open_chosen(registry, model_id, settings.model, threshold)
 
     policy = NamePolicy(settings.files.patterns, recursive=True)
     results = score(
@@ -75,11 +66,11 @@ def command(
     if sys.stderr.isatty() and not sys.stdout.isatty():
         total = sum(1 for _ in pictures_in(named, policy))
         with progress_bar("scoring") as progress:
-            counts = _print(_told(results, progress, total), chosen, output_format)
+            counts = _print(_told(results, progress, total), classifier.model_id, output_format)
     else:
-        counts = _print(results, chosen, output_format)
+        counts = _print(results, classifier.model_id, output_format)
     summary = ", ".join(f"{count} {what}" for what, count in counts.items())
-    click.echo(f"{summary} (model {chosen}, threshold {threshold:.6g})", err=True)
+    click.echo(f"{summary} (model {classifier.model_id}, threshold {threshold:.6g})", err=True)
     return EXIT_DONE
 
 

@@ -59,7 +59,7 @@ def command(
 
     from crackwatch import dataset
     from crackwatch.domain import Label
-    from crackwatch.errors import DatasetError, ModelMissing
+    from crackwatch.errors import DatasetError
     from crackwatch.registry import Registry
 
     layout = dataset.find_layout(data)
@@ -71,20 +71,11 @@ def command(
                 "Both anomaly/ and normal/ must hold some.",
             )
     registry = Registry(settings.folders.models)
-    chosen = model_id or registry.champion()
-    if chosen is None:
-        raise ModelMissing(
-            f"{settings.folders.models}: there is no champion",
-            "Run 'crackwatch init', 'crackwatch retrain', or name one with --model ID.",
-        )
     from crackwatch import evaluation
-    from crackwatch.champion import open_classifier
+    from crackwatch.champion import open_chosen
     from crackwatch.cli.workshop import decoder
 
-    card, classifier = open_classifier(registry, chosen, settings.model)
-    if threshold is None:
-        own = settings.model.threshold == "model"
-        threshold = card.threshold.value if own else float(settings.model.threshold)
+    classifier, threshold = open_chosen(registry, model_id, settings.model, threshold)
     with progress_bar("scoring") as progress:
         scored = evaluation.score_files(files, decoder(settings), classifier, progress)
     measures = evaluation.measure(scored.scores, scored.labels, threshold)
@@ -92,17 +83,21 @@ def command(
         from crackwatch.evaluation.plots import write_plots
 
         write_plots(
-            plots, scored.scores, scored.labels, measures, f"{data.resolve().name}: {chosen}"
+            plots,
+            scored.scores,
+            scored.labels,
+            measures,
+            f"{data.resolve().name}: {classifier.model_id}",
         )
     if output_format == "json":
         problems = [{"path": problem.path, "reason": problem.reason} for problem in scored.problems]
-        echo_json({"model": chosen, **measures.as_json(), "problems": problems})
+        echo_json({"model": classifier.model_id, **measures.as_json(), "problems": problems})
         return EXIT_DONE
     for problem in scored.problems[:_SHOWN]:
         click.echo(f"left out: {problem.path}: {problem.reason}", err=True)
     if len(scored.problems) > _SHOWN:
         click.echo(f"left out: {len(scored.problems) - _SHOWN} more", err=True)
-    _print(chosen, data, measures, len(scored.problems))
+    _print(classifier.model_id, data, measures, len(scored.problems))
     if plots is not None:
         click.echo(f"plots in {plots}")
     return EXIT_DONE

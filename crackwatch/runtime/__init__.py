@@ -32,6 +32,18 @@ class Classifier(Protocol):
         ...
 
 
+def check_pictures(pictures: NDArray[np.uint8]) -> None:
+    """Raises ValueError unless it is uint8 (N, 227, 227, 3) with N >= 1.
+
+    A runtime would convert another dtype silently, and wrap round what does not fit.
+    """
+    if pictures.dtype != np.uint8 or pictures.shape[1:] != (SIDE, SIDE, 3) or not len(pictures):
+        raise ValueError(
+            f"pictures are uint8 (N, {SIDE}, {SIDE}, 3) with N >= 1, "
+            f"not {pictures.dtype} {pictures.shape}"
+        )
+
+
 class Described(Protocol):
     """What a card says of a model's files: its id, and the sha256 of each, hex."""
 

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from openvino import opset13 as op
 
 from crackwatch.errors import ModelError
-from crackwatch.runtime import SIDE
+from crackwatch.runtime import SIDE, check_pictures
 
 # Pictures run through the graph together: more is no faster, and each takes 2 MB on the way.
 _AT_ONCE = 32
@@ -89,12 +89,7 @@ class OpenvinoClassifier:
 
     def scores(self, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
         """See ``runtime.Classifier.scores``."""
-        if pictures.dtype != np.uint8 or pictures.shape[1:] != (SIDE, SIDE, 3) or not len(pictures):
-            # OpenVINO would convert another dtype silently, and wrap round what does not fit.
-            raise ValueError(
-                f"pictures are uint8 (N, {SIDE}, {SIDE}, 3) with N >= 1, "
-                f"not {pictures.dtype} {pictures.shape}"
-            )
+        check_pictures(pictures)
         scores = np.empty(len(pictures), np.float32)
         for start in range(0, len(pictures), _AT_ONCE):
             part = np.ascontiguousarray(pictures[start : start + _AT_ONCE])

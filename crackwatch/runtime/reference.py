@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crackwatch.errors import ModelError
-from crackwatch.runtime import SIDE
+from crackwatch.runtime import check_pictures
 
 
 class KerasClassifier:
@@ -38,10 +38,6 @@ class KerasClassifier:
 
     def scores(self, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
         """See ``runtime.Classifier.scores``."""
-        if pictures.dtype != np.uint8 or pictures.shape[1:] != (SIDE, SIDE, 3) or not len(pictures):
-            raise ValueError(
-                f"pictures are uint8 (N, {SIDE}, {SIDE}, 3) with N >= 1, "
-                f"not {pictures.dtype} {pictures.shape}"
-            )
+        check_pictures(pictures)
         # (N, 2) -> (N,): column 1, anomaly. predict() would carry 60 ms a call.
         return np.array(self._model.predict_on_batch(pictures)[:, 1], np.float32)
