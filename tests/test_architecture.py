@@ -59,6 +59,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "locking", "logs", "pipeline", "registry", "runtime", "settings", "store", "suspects",
     },
     "synthetic": {"runtime"},
+    "learned": set(),
     "starters": {"agreement", "registry", "runtime", "runtime.openvino", "synthetic"},
     # the workshop
     "dataset": {"runtime"},

@@ -44,7 +44,10 @@ from crackwatch.store.schema import (
 )
 from tests.disks import as_an_ordinary_user
 
-TABLES = {"alembic_version", "batches", "inspections", "models", "reviews", "sqlite_sequence"}
+TABLES = {
+    "alembic_version", "batches", "heartbeats", "inspections", "models", "reviews",
+    "sqlite_sequence",
+}  # fmt: skip
 
 
 @pytest.fixture

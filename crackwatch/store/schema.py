@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     Dialect,
     Float,
@@ -26,7 +27,7 @@ from sqlalchemy import (
 from sqlalchemy.types import TypeDecorator
 
 # The revision that this code was written for; a test holds it equal to alembic's head.
-HEAD = "0001"
+HEAD = "0002"
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -115,6 +116,10 @@ inspections = Table(
     Column("expired_at", UtcMicroseconds),  # retention removed the file
     Column("vanished_at", UtcMicroseconds),  # a person accepted that it is gone
     Column("vanished_by", Text),
+    # of the decoded picture; NULL where it could not be, or was inspected before they were measured
+    Column("brightness", Float),  # mean grey level, 0..255
+    Column("sharpness", Float),  # ``images.sharpness``
+    Column("in_review_band", Boolean),  # NULL: the station had no band then
     # one unreleased row per file of the inbox
     Index(
         "uq_inspections_present",
@@ -138,13 +143,34 @@ inspections = Table(
     sqlite_autoincrement=True,  # an id is never used twice: destinations carry it
 )
 
+# Every label that a person ever gave: rows are added and never changed, the latest counts.
 reviews = Table(
     "reviews",
     metadata,
     Column("id", Integer, primary_key=True),
-    Column("inspection_id", ForeignKey("inspections.id"), nullable=False, index=True),
+    Column("sha256", LargeBinary, nullable=False),  # 32 bytes: which picture
+    Column("inspection_id", ForeignKey("inspections.id")),  # NULL: it was never inspected here
     Column("label", Text, nullable=False),  # domain.Label
     Column("reviewed_by", Text, nullable=False),
     Column("reviewed_at", UtcMicroseconds, nullable=False),
     Column("note", Text),
+    Column("picture", LargeBinary),  # the copy, relative to dataset/reviewed
+    Index("ix_reviews_sha256", "sha256", "id"),
+    Index("ix_reviews_inspection", "inspection_id"),
+)
+
+# Each time the model in force scored its golden pictures, and whether as it did when published.
+heartbeats = Table(
+    "heartbeats",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("model_pk", ForeignKey("models.pk"), nullable=False),
+    Column("runtime", Text, nullable=False),
+    Column("precision", Text, nullable=False),
+    Column("beat_at", UtcMicroseconds, nullable=False),
+    Column("good", Boolean, nullable=False),
+    Column("largest_difference", Float),  # NULL: there were no scores
+    Column("flipped", Integer),
+    Column("detail", Text),
+    Index("ix_heartbeats_beat_at", "beat_at"),
 )

@@ -1,0 +1,77 @@
+"""What a model learned from, as a file beside the model: fingerprints and honest scores, no picture.
+
+``learned.npz`` answers two questions for as long as the model lives: was this picture learned from,
+and how was it scored by a model of the same recipe that had not seen it or anything like it.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crackwatch.errors import ModelTampered
+
+LEARNED_FILE = "learned.npz"
+HASH_BYTES = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """One row for each picture that was learned from; all arrays have N rows.
+
+    ``logits`` are anomaly less normal before the softmax, temperature divided out as in the
+    published model, each from the fold's model that had not learned from that picture or from
+    anything in its group: out of fold. NaN where there is none (a recipe without folds).
+    """
+
+    pixel_hashes: NDArray[np.uint8]  # (N, 16): dataset.pixel_hash, the same in all orientations
+    textures: NDArray[np.uint8]  # (N, B): dataset.texture_bits, for near duplicates
+    labels: NDArray[np.int8]  # (N,) 1 for an anomaly
+    groups: NDArray[np.int32]  # (N,) pictures that show the same concrete
+    folds: NDArray[np.int8]  # (N,) the fold that held it back; -1: none
+    logits: NDArray[np.float32]  # (N,)
+    reviewed: NDArray[np.bool_]  # (N,) labelled by a person at the station
+
+    def __post_init__(self) -> None:
+        rows = len(self.labels)
+        for name in self.__slots__:
+            if len(getattr(self, name)) != rows:
+                raise ValueError(f"{name} has {len(getattr(self, name))} rows, not {rows}")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def out_of_fold(self) -> NDArray[np.intp]:
+        """Positions of the pictures that have an honest score."""
+        return np.flatnonzero(np.isfinite(self.logits))
+
+
+def write(folder: Path, learned: Learned) -> None:
+    """Writes ``learned.npz`` into a model's folder that is being made."""
+    np.savez_compressed(
+        folder / LEARNED_FILE, **{name: getattr(learned, name) for name in Learned.__slots__}
+    )
+
+
+def read(folder: Path) -> Learned | None:
+    """What the model in ``folder`` learned from; None for a model published without it.
+
+    Raises ModelTampered where the file is there and cannot be read.
+    """
+    file = folder / LEARNED_FILE
+    try:
+        # opened here: NumPy leaves its own handle open where the archive is cut short
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+            return Learned(**{name: arrays[name] for name in Learned.__slots__})
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as exc:
+        raise ModelTampered(
+            f"{file}: cannot be read: {exc}",
+            "Restore the model's folder from a copy, or use another model.",
+        ) from exc
