@@ -1,7 +1,7 @@
 """Labelled pictures: import, checks, grouping of copies, splits, streaming; knows no model.
 
 ``folders`` are as they lie on disk, ``pictures`` decoded, ``copies`` says which are one,
-``splits`` divides them, ``importing`` takes new ones in.
+``splits`` and ``folds`` divide them, ``importing`` takes new ones in.
 """
 
 from crackwatch.dataset.copies import orientations, pixel_hash
@@ -19,6 +19,7 @@ from crackwatch.dataset.folders import (
     read_file,
     too_few,
 )
+from crackwatch.dataset.folds import folds
 from crackwatch.dataset.importing import Imported, import_folder
 from crackwatch.dataset.pictures import Pictures, PixelCache, load, require_enough
 from crackwatch.dataset.splits import Split, groups, split
@@ -35,6 +36,7 @@ __all__ = [
     "Progress",
     "Split",
     "find_layout",
+    "folds",
     "groups",
     "import_folder",
     "list_files",
