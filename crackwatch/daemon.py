@@ -31,6 +31,7 @@ from crackwatch.health import status as status_module
 from crackwatch.health.board import Board, Problem
 from crackwatch.health.notify import notify
 from crackwatch.health.status import Status
+from crackwatch.images import light
 from crackwatch.inbox import NamePolicy
 from crackwatch.inspector import Inspector
 from crackwatch.pipeline import Pipeline
@@ -109,6 +110,7 @@ class Daemon:
         pipeline = Pipeline(
             read=self._read,
             decode=lambda data: images.decode(data, limits),
+            measure=light.measure,
             books=self._books,
             mover=Mover(self._inbox, places),
             destinations=DayDestinations(places, self._working_day),
@@ -116,6 +118,7 @@ class Daemon:
             workers=self._workers,
             workers_count=cores,
             normal=settings.files.normal,
+            review_band=settings.model.review_band,
             condemned=self._condemned(),
         )
         batch = settings.batch

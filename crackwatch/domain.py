@@ -140,6 +140,25 @@ class Prediction:
 
 
 @dataclass(frozen=True, slots=True)
+class ReviewBand:
+    """Scores from ``low`` to ``high``, both included, are for a person's eye as well."""
+
+    low: float
+    high: float
+
+    def __contains__(self, score: float) -> bool:
+        return self.low <= score <= self.high
+
+
+@dataclass(frozen=True, slots=True)
+class Light:
+    """How bright and how sharp a picture is: see ``images.light``."""
+
+    brightness: float  # mean grey level, 0..255
+    sharpness: float  # variance of the Laplacian, grey levels squared
+
+
+@dataclass(frozen=True, slots=True)
 class Inspection:
     """The recorded fact: one row of the books."""
 
@@ -178,6 +197,9 @@ class Draft:
     threshold: float | None = None
     reason: QuarantineReason | None = None
     detail: str | None = None
+    in_review_band: bool | None = None  # None: the station has no band, or there is no score
+    brightness: float | None = None  # as in Light; None where nothing could be decoded
+    sharpness: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +242,7 @@ class Recorded:
     quarantined: int
     duplicates: int
     superseded: int
+    in_review_band: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,6 +126,7 @@ class Inspector:
             quarantined=recorded.quarantined,
             duplicates=recorded.duplicates,
             superseded=recorded.superseded,
+            in_review_band=recorded.in_review_band,
             read_ms=round(done.read_s * 1e3, 1),
             classify_ms=round(done.classify_s * 1e3, 1),
             record_ms=round(done.record_s * 1e3, 1),

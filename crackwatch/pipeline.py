@@ -26,12 +26,14 @@ from crackwatch.domain import (
     Filed,
     Filing,
     Fingerprint,
+    Light,
     MoveResult,
     Outcome,
     Place,
     Prediction,
     QuarantineReason,
     Recorded,
+    ReviewBand,
     Verdict,
 )
 from crackwatch.errors import ModelDisagrees, SystemFault, Unreadable, Unsettled
@@ -52,6 +54,12 @@ class Decoder(Protocol):
     """Bytes to (227, 227, 3) uint8 BGR, or Unreadable."""
 
     def __call__(self, data: bytes) -> NDArray[np.uint8]: ...
+
+
+class LightMeter(Protocol):
+    """Brightness and sharpness of a decoded picture; called on the decoding threads."""
+
+    def __call__(self, picture: NDArray[np.uint8]) -> Light: ...
 
 
 class BooksLike(Protocol):
@@ -120,7 +128,8 @@ class FilingReport:
 class _Read:
     """Where each arrival of a batch stands after reading and decoding."""
 
-    readable: list[tuple[Arrival, bytes]] = field(default_factory=list)  # (arrival, sha256)
+    # (arrival, sha256, light)
+    readable: list[tuple[Arrival, bytes, Light]] = field(default_factory=list)
     pictures: list[NDArray[np.uint8]] = field(default_factory=list)
     spoiled: list[Draft] = field(default_factory=list)
     unsettled: list[tuple[Arrival, bool]] = field(default_factory=list)
@@ -131,7 +140,8 @@ class Pipeline:
     """Inspects batches one after another; one thread calls it.
 
     ``condemned`` are pictures that killed a decoder, as they were then: they are quarantined without
-    being decoded again; other content under such a name is judged like any other.
+    being decoded again; other content under such a name is judged like any other. ``review_band``
+    marks scores for a person's eye; verdict and place are the same without it.
     """
 
     def __init__(
@@ -139,6 +149,7 @@ class Pipeline:
         *,
         read: Reader,
         decode: Decoder,
+        measure: LightMeter,
         books: BooksLike,
         mover: MoverLike,
         destinations: Destinations,
@@ -146,11 +157,13 @@ class Pipeline:
         workers: Executor,
         workers_count: int,
         normal: str,
+        review_band: ReviewBand | None = None,
         condemned: Mapping[bytes, tuple[Fingerprint, QuarantineReason]] | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._read_one = read
         self._decode = decode
+        self._measure = measure
         self._books = books
         self._mover = mover
         self._destinations = destinations
@@ -158,6 +171,7 @@ class Pipeline:
         self._workers = workers
         self._workers_count = workers_count
         self._normal = normal
+        self._review_band = review_band
         self._condemned = dict(condemned or {})
         self._clock = clock
         self._owed: deque[Filing] = deque()  # recorded, not yet moved
@@ -247,7 +261,7 @@ class Pipeline:
                 else:
                     done.spoiled.append(_spoiled(arrival, sha256, exc))
             else:
-                done.readable.append((arrival, sha256))
+                done.readable.append((arrival, sha256, self._measure(picture)))
                 done.pictures.append(picture)
         return done
 
@@ -259,7 +273,7 @@ class Pipeline:
         assert pictures.shape[1:] == (SIDE, SIDE, 3)
         scores = judging.classifier.scores(pictures)  # (N,) float32
         drafts: list[Draft] = []
-        for (arrival, sha256), score in zip(read.readable, scores, strict=True):
+        for (arrival, sha256, light), score in zip(read.readable, scores, strict=True):
             prediction = Prediction(float(score))
             try:
                 verdict = judge(prediction, judging.threshold)
@@ -276,6 +290,11 @@ class Pipeline:
                     place_of(verdict, self._normal),
                     prediction.score,
                     judging.threshold,
+                    in_review_band=(
+                        prediction.score in self._review_band if self._review_band else None
+                    ),
+                    brightness=light.brightness,
+                    sharpness=light.sharpness,
                 )
             )
         return drafts

@@ -27,6 +27,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
+from crackwatch.domain import ReviewBand
 from crackwatch.errors import SettingsError
 
 ENVIRONMENT_PREFIX = "CRACKWATCH_"
@@ -159,6 +160,31 @@ class ModelSettings(_Section):
     threshold: Literal["model"] | Annotated[float, Field(ge=0, le=1)] = "model"
     runtime: Literal["openvino", "keras"] = "openvino"
     precision: Literal["f32", "fast"] = "f32"
+    review_low: Annotated[float, Field(ge=0, le=1)] | None = None
+    review_high: Annotated[float, Field(ge=0, le=1)] | None = None
+
+    @model_validator(mode="after")
+    def _band_is_whole(self) -> ModelSettings:
+        low, high = self.review_low, self.review_high
+        if (low is None) is not (high is None):
+            given, missing = ("review_low", "review_high")[:: 1 if high is None else -1]
+            raise ValueError(
+                f"model.{given} is given without model.{missing}; a review band has both ends: "
+                "write both, or leave both out"
+            )
+        if low is not None and high is not None and low > high:
+            raise ValueError(
+                f"model.review_low ({low}) is above model.review_high ({high}); "
+                "a review band goes from the lower to the higher score"
+            )
+        return self
+
+    @property
+    def review_band(self) -> ReviewBand | None:
+        """The scores that are marked for a person's eye; None where the station has no band."""
+        if self.review_low is None or self.review_high is None:
+            return None
+        return ReviewBand(self.review_low, self.review_high)
 
     @field_validator("precision")
     @classmethod

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from crackwatch.domain import QuarantineReason
+from crackwatch.domain import QuarantineReason, ReviewBand
 from crackwatch.errors import ModelDisagrees, SystemFault
 from tests.station import Station, jpeg
 
@@ -313,6 +313,43 @@ def test_after_a_fault_of_the_system_the_same_steps_lead_to_the_same_end(
     }
     assert len(station.rows()) == 4
     assert all(row["filed_at"] for row in station.rows())
+
+
+@pytest.mark.parametrize(
+    ("band", "marked"),
+    [
+        (None, [None, None]),
+        (ReviewBand(0.0, 0.05), [0, 0]),
+        (ReviewBand(0.5, 0.95), [1, 0]),
+        (ReviewBand(0.05, 0.5), [0, 1]),
+        (ReviewBand(0.0, 1.0), [1, 1]),
+    ],
+)
+def test_the_review_band_marks_scores_and_changes_neither_verdict_nor_place(
+    station: Station, band: ReviewBand | None, marked: list[int | None]
+) -> None:
+    station.put("crack.jpg", jpeg(dark=True))
+    station.put("wall.jpg", jpeg(dark=False))
+    station.put("spoiled.jpg", b"no picture at all")
+    with station.pipeline(review_band=band) as pipeline:
+        done = pipeline.inspect(
+            station.batch("crack.jpg", "wall.jpg", "spoiled.jpg"), station.judging()
+        )
+        pipeline.file()
+    crack, wall, spoiled = station.rows()
+    assert [crack["in_review_band"], wall["in_review_band"]] == marked
+    assert spoiled["in_review_band"] is None  # it has no score
+    assert done.recorded.in_review_band == sum(each or 0 for each in marked)
+    assert (crack["outcome"], crack["place"]) == ("anomaly", "flagged")
+    assert (wall["outcome"], wall["place"]) == ("normal", "kept")
+
+
+def test_both_ends_belong_to_the_review_band(station: Station) -> None:
+    score = float(station.classifier.scores(np.zeros((1, 227, 227, 3), np.uint8))[0])
+    station.put("crack.jpg", jpeg(dark=True))
+    with station.pipeline(review_band=ReviewBand(score, score)) as pipeline:
+        pipeline.inspect(station.batch("crack.jpg"), station.judging())
+    assert station.rows()[0]["in_review_band"] == 1
 
 
 def test_rows_stand_in_the_order_in_which_the_pictures_settled(station: Station) -> None:

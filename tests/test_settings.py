@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from crackwatch import packaged
+from crackwatch.domain import ReviewBand
 from crackwatch.errors import EXIT_USAGE, SettingsError
 from crackwatch.settings import FolderSettings, Settings, find_config, load, require_inbox
 from tests.disks import as_an_ordinary_user
@@ -92,12 +93,50 @@ def test_the_shipped_file_has_every_key_with_its_default_and_a_comment() -> None
             continue
         section = field.annotation
         assert section is not None
-        assert set(written[name]) == set(section.model_fields), name
+        optional = {key for key, each in section.model_fields.items() if each.default is None}
+        assert set(written[name]) == set(section.model_fields) - optional, name
+        for key in optional:  # TOML has no way to write "none": its line is there, as a comment
+            assert sum(line.startswith(f"# {key} = ") for line in lines) == 1, key
         if name != "folders":
             assert getattr(settings, name) == getattr(defaults, name)
     for line in lines:
         if "=" in line and not line.startswith("#"):
             assert "  # " in line, f"no comment: {line}"
+
+
+def test_a_review_band_has_both_ends_or_is_none(tmp_path: Path) -> None:
+    whole = load(config(tmp_path, "[model]\nreview_low = 0.05\nreview_high = 0.95\n"), {})
+    assert whole.model.review_band == ReviewBand(0.05, 0.95)
+    assert load(config(tmp_path, ""), {}).model.review_band is None
+    point = load(config(tmp_path, "[model]\nreview_low = 0.5\nreview_high = 0.5\n"), {})
+    assert point.model.review_band is not None and 0.5 in point.model.review_band
+
+
+@pytest.mark.parametrize(
+    ("lines", "why"),
+    [
+        ("review_low = 0.05", "review_low is given without model.review_high"),
+        ("review_high = 0.05", "review_high is given without model.review_low"),
+        ("review_low = 0.9\nreview_high = 0.1", r"review_low \(0.9\) is above"),
+        ("review_low = -0.1\nreview_high = 0.1", "review_low: .*greater than or equal to 0"),
+        ("review_low = 0.1\nreview_high = 1.1", "review_high: .*less than or equal to 1"),
+        ("review_low = '0.1'\nreview_high = 1", "review_low: .*valid number"),
+        ("review_low = nan\nreview_high = 1", "review_low: "),
+    ],
+)
+def test_half_a_review_band_or_a_crooked_one_is_refused(
+    tmp_path: Path, lines: str, why: str
+) -> None:
+    with pytest.raises(SettingsError, match=why):
+        load(config(tmp_path, f"[model]\n{lines}\n"), {})
+
+
+def test_a_review_band_can_come_from_the_environment(tmp_path: Path) -> None:
+    environment = {
+        "CRACKWATCH_MODEL__REVIEW_LOW": "0.25",
+        "CRACKWATCH_MODEL__REVIEW_HIGH": "1",
+    }
+    assert load(config(tmp_path, ""), environment).model.review_band == ReviewBand(0.25, 1.0)
 
 
 def test_folders_resolve_against_the_file_wherever_one_stands(

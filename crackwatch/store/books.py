@@ -122,6 +122,7 @@ class Books:
             quarantined=sum(draft.outcome is Outcome.QUARANTINED for draft in fresh),
             duplicates=sum(row["duplicate_of"] is not None for row in rows),
             superseded=len(superseded),
+            in_review_band=sum(bool(draft.in_review_band) for draft in fresh),
         )
 
     def close(self, closings: Sequence[Closing]) -> None:
@@ -294,6 +295,9 @@ class Books:
                     "inspected_at": now,
                     "place": draft.place.value,
                     "destination": destination,
+                    "brightness": draft.brightness,
+                    "sharpness": draft.sharpness,
+                    "in_review_band": draft.in_review_band,
                     "filed_at": now if draft.place is Place.KEPT else None,
                 }
             )

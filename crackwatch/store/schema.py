@@ -118,7 +118,7 @@ inspections = Table(
     Column("vanished_by", Text),
     # of the decoded picture; NULL where it could not be, or was inspected before they were measured
     Column("brightness", Float),  # mean grey level, 0..255
-    Column("sharpness", Float),  # ``images.sharpness``
+    Column("sharpness", Float),  # variance of the Laplacian: ``images.light``
     Column("in_review_band", Boolean),  # NULL: the station had no band then
     # one unreleased row per file of the inbox
     Index(
@@ -140,6 +140,7 @@ inspections = Table(
         sqlite_where=text("destination IS NOT NULL"),
     ),
     Index("ix_inspections_unfiled", "id", sqlite_where=text("filed_at IS NULL")),
+    Index("ix_inspections_review_band", "inspected_at", sqlite_where=text("in_review_band = 1")),
     sqlite_autoincrement=True,  # an id is never used twice: destinations carry it
 )
 
@@ -154,9 +155,11 @@ reviews = Table(
     Column("reviewed_by", Text, nullable=False),
     Column("reviewed_at", UtcMicroseconds, nullable=False),
     Column("note", Text),
-    Column("picture", LargeBinary),  # the copy, relative to dataset/reviewed
+    Column("picture", LargeBinary, nullable=False),  # its copy under this label, in dataset/reviewed
+    Column("pixels", LargeBinary, nullable=False),  # 16 bytes: ``dataset.pixel_hash``
     Index("ix_reviews_sha256", "sha256", "id"),
     Index("ix_reviews_inspection", "inspection_id"),
+    Index("ix_reviews_pixels", "pixels"),
 )
 
 # Each time the model in force scored its golden pictures, and whether as it did when published.
@@ -164,6 +167,7 @@ heartbeats = Table(
     "heartbeats",
     metadata,
     Column("id", Integer, primary_key=True),
+    Column("station", Text, nullable=False),
     Column("model_pk", ForeignKey("models.pk"), nullable=False),
     Column("runtime", Text, nullable=False),
     Column("precision", Text, nullable=False),
@@ -172,5 +176,7 @@ heartbeats = Table(
     Column("largest_difference", Float),  # NULL: there were no scores
     Column("flipped", Integer),
     Column("detail", Text),
+    # the newest inspection then, 0 before the first: no clock has a say in what came before a beat
+    Column("newest_inspection", Integer, nullable=False),
     Index("ix_heartbeats_beat_at", "beat_at"),
 )

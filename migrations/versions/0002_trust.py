@@ -18,6 +18,12 @@ def upgrade() -> None:
     op.add_column("inspections", sa.Column("brightness", sa.Float))
     op.add_column("inspections", sa.Column("sharpness", sa.Float))
     op.add_column("inspections", sa.Column("in_review_band", sa.Boolean))
+    op.create_index(
+        "ix_inspections_review_band",
+        "inspections",
+        ["inspected_at"],
+        sqlite_where=sa.text("in_review_band = 1"),
+    )
     # a review is of a picture, inspected here or not: nothing wrote this table before
     op.drop_table("reviews")
     op.create_table(
@@ -29,13 +35,16 @@ def upgrade() -> None:
         sa.Column("reviewed_by", sa.Text, nullable=False),
         sa.Column("reviewed_at", sa.BigInteger, nullable=False),
         sa.Column("note", sa.Text),
-        sa.Column("picture", sa.LargeBinary),
+        sa.Column("picture", sa.LargeBinary, nullable=False),
+        sa.Column("pixels", sa.LargeBinary, nullable=False),
     )
     op.create_index("ix_reviews_sha256", "reviews", ["sha256", "id"])
     op.create_index("ix_reviews_inspection", "reviews", ["inspection_id"])
+    op.create_index("ix_reviews_pixels", "reviews", ["pixels"])
     op.create_table(
         "heartbeats",
         sa.Column("id", sa.Integer, primary_key=True),
+        sa.Column("station", sa.Text, nullable=False),
         sa.Column("model_pk", sa.Integer, sa.ForeignKey("models.pk"), nullable=False),
         sa.Column("runtime", sa.Text, nullable=False),
         sa.Column("precision", sa.Text, nullable=False),
@@ -44,6 +53,7 @@ def upgrade() -> None:
         sa.Column("largest_difference", sa.Float),
         sa.Column("flipped", sa.Integer),
         sa.Column("detail", sa.Text),
+        sa.Column("newest_inspection", sa.Integer, nullable=False),
     )
     op.create_index("ix_heartbeats_beat_at", "heartbeats", ["beat_at"])
 
