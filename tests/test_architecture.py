@@ -34,11 +34,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "inbox": set(),
     # what can be asked of any model, and of its card
     "runtime": set(),
+    "runtime.weights": set(),
     "registry": {"locking"},
     # one outside world each
     "arrivals": {"inbox"},
     "images": {"runtime"},  # the side of the model's input
-    "runtime.openvino": {"runtime"},
+    "runtime.openvino": {"runtime", "runtime.weights"},
     "runtime.reference": {"runtime"},
     "store": {"packaged"},
     "filing": {"inbox"},
@@ -47,19 +48,23 @@ MAY_IMPORT: dict[str, set[str]] = {
     # the parts brought together, each in one place
     "agreement": {"registry", "runtime"},
     "pipeline": {"inbox", "runtime", "verdict"},  # its adapters are Protocols
+    "heartbeat": {"agreement", "health", "pipeline", "registry"},
     "champion": {"agreement", "pipeline", "registry", "runtime", "settings"},
     "audit": {"inbox"},
     "scoring": {"inbox", "runtime", "verdict"},
     "suspects": set(),
     "inspector": {
-        "arrivals", "batching", "champion", "health", "pipeline", "registry", "settings",
+        "arrivals", "batching", "champion", "health", "heartbeat", "pipeline", "registry",
+        "settings",
     },
     "daemon": {
-        "arrivals", "batching", "champion", "filing", "health", "images", "inbox", "inspector",
-        "locking", "logs", "pipeline", "registry", "runtime", "settings", "store", "suspects",
+        "arrivals", "batching", "champion", "filing", "health", "heartbeat", "images", "inbox",
+        "inspector", "locking", "logs", "pipeline", "registry", "runtime", "settings", "store", "suspects",
     },
     "synthetic": {"runtime"},
     "learned": set(),
+    "promise": set(),
+    "heatmaps": {"runtime", "runtime.weights"},
     "starters": {"agreement", "registry", "runtime", "runtime.openvino", "synthetic"},
     # the workshop
     "dataset": {"runtime"},
@@ -85,20 +90,20 @@ DOORS: dict[str, set[str]] = {
     "watchdog": {"arrivals.watcher"},
     "cv2": {"images"},
     "openvino": {"runtime.openvino"},
-    "h5py": {"runtime.openvino"},
+    "h5py": {"runtime.weights"},
     "keras": {"lenet", "runtime.reference", "training.fitting", "training.retraining"},
     "tensorflow": {"training.fitting", "training.quiet"},
-    "sqlalchemy": {"store.audits", "store.books", "store.engine", "store.reports", "store.schema",
-                   "store.standing"},
+    "sqlalchemy": {"store.audits", "store.books", "store.engine", "store.heartbeats",
+                   "store.reports", "store.schema", "store.standing"},
     "alembic": {"store.migrate"},
     "pydantic": {"settings", "registry.card"},
     "pydantic_core": {"settings"},
-    "structlog": {"logs", "inspector"},  # inspector: the type of the logger it is handed
+    "structlog": {"logs", "heartbeat", "inspector"},  # the two: the type of the logger handed in
     "dateparser": {"reporting.when"},
     "jinja2": {"reporting.render_html"},
     "rich": {"reporting.render_table", "cli.progress", "cli.retrain", "demo"},
     "sklearn": {"evaluation", "evaluation.plots"},
-    "scipy": {"evaluation", "training.calibration"},
+    "scipy": {"evaluation", "promise", "training.calibration"},
     "matplotlib": {"evaluation.plots"},
 }  # fmt: skip
 CLICKS = {"cli", "training.ship"}  # everything below cli may use click

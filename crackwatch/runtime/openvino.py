@@ -9,11 +9,8 @@ kernel of the first dense layer is permuted once, here, instead of every picture
 from __future__ import annotations
 
 import functools
-import io
-import json
 import sys
-import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,17 +27,13 @@ from openvino import opset13 as op
 
 from crackwatch.errors import ModelError
 from crackwatch.runtime import SIDE, check_pictures
+from crackwatch.runtime.weights import Weights, read_keras
 
 # Pictures run through the graph together: more is no faster, and each takes 2 MB on the way.
 _AT_ONCE = 32
 
 _NHWC_TO_NCHW = np.array([0, 3, 1, 2], np.int64)
 _NORMALIZATION_EPSILON = 1e-7  # Keras's own guard against a variance of zero
-
-# The layers that have weights, and what Keras calls their groups in model.weights.h5.
-_GROUPS = {"Conv2D": "conv2d", "Dense": "dense", "Normalization": "normalization"}
-
-Weights = dict[str, list[NDArray[np.float32]]]
 
 # ----------------------------------------------------------------------------------- running
 
@@ -109,8 +102,8 @@ def build(keras_file: Path, destination: Path) -> None:
     gives float32 (N,), the softmax's second column. Raises ModelError for a file that cannot be
     read and for any layer that it could not reproduce exactly.
     """
-    layers, weights = _read_keras(keras_file)
-    model = _Graph(keras_file, weights).build(layers)
+    saved = read_keras(keras_file)
+    model = _Graph(keras_file, saved.weights).build(saved.layers)
     try:
         ov.save_model(model, destination, compress_to_fp16=False)
     except (RuntimeError, OSError) as exc:
@@ -131,7 +124,7 @@ class _Graph:
         self._flattened: tuple[int, int, int] | None = None  # (h, w, c), until a Dense took it up
         self._is_softmax = False
 
-    def build(self, layers: list[dict[str, Any]]) -> Any:
+    def build(self, layers: Sequence[dict[str, Any]]) -> Any:
         makers: dict[str, Callable[[str, dict[str, Any]], None]] = {
             "Rescaling": self._rescaling,
             "Normalization": self._normalization,
@@ -351,60 +344,6 @@ class _Graph:
             f"{self._file}: cannot be built for OpenVINO: layer {name!r} {what}",
             "Train the model with 'crackwatch retrain', or set [model] runtime = \"keras\".",
         )
-
-
-# ----------------------------------------------------------------------- Keras's file, read alone
-
-
-def _read_keras(file: Path) -> tuple[list[dict[str, Any]], Weights]:
-    """The layers' configurations in order, and their weights by the layers' names."""
-    import h5py  # needed to build, never to judge: the daemon starts without it
-
-    try:
-        with zipfile.ZipFile(file) as archive:
-            document = json.loads(archive.read("config.json"))
-            stored = archive.read("model.weights.h5")
-    except FileNotFoundError as exc:
-        raise ModelError(f"{file}: there is no such file", "Train the model again.") from exc
-    except (OSError, zipfile.BadZipFile, KeyError, ValueError) as exc:
-        raise ModelError(
-            f"{file}: is not a model that Keras saved: {exc}", "Train the model again."
-        ) from exc
-    if document.get("class_name") != "Sequential":
-        raise ModelError(
-            f"{file}: cannot be built for OpenVINO: it is a {document.get('class_name')}, "
-            "not a Sequential model",
-            "Train the model with 'crackwatch retrain', or set [model] runtime = \"keras\".",
-        )
-    layers: list[dict[str, Any]] = document["config"]["layers"]
-    try:
-        with h5py.File(io.BytesIO(stored), "r") as weights_file:
-            return layers, _read_weights(layers, weights_file["layers"])
-    except (OSError, KeyError) as exc:
-        raise ModelError(
-            f"{file}: its weights cannot be read: {exc}", "Train the model again."
-        ) from exc
-
-
-def _read_weights(layers: list[dict[str, Any]], groups: Any) -> Weights:
-    """Keras 3 stores a layer's weights in ``layers/<group>/vars/0``, ``1`` and so on.
-
-    Newer versions write the layer's own name beside them, and by that they are found. Otherwise
-    the group is called after the layer's class and its number among those of the class.
-    """
-    named = {groups[group]["vars"].attrs.get("name"): group for group in groups}
-    seen: dict[str, int] = {}
-    weights: Weights = {}
-    for layer in layers:
-        kind, name = layer["class_name"], layer["config"]["name"]
-        if kind not in _GROUPS:
-            continue  # has no weights, or is refused later
-        number = seen.get(kind, 0)
-        seen[kind] = number + 1
-        group = named.get(name) or _GROUPS[kind] + (f"_{number}" if number else "")
-        stored = groups[group]["vars"]
-        weights[name] = [stored[key][...] for key in sorted(stored, key=int)]
-    return weights
 
 
 def _first_line(error: Exception) -> str:
