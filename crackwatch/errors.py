@@ -6,12 +6,14 @@
     ├── UsageError                  exit 2: what was asked for cannot be done as asked
     │   ├── SettingsError           exit 2: config.toml or the environment
     │   ├── WhenError               exit 2: --since or --until not understood
-    │   └── DatasetError            exit 2: labelled folders: too few, missing, unreadable
+    │   ├── DatasetError            exit 2: labelled folders: too few, missing, unreadable
+    │   └── PromiseError            exit 2: the examples cannot support what was asked of a threshold
     ├── LockedError                 exit 3: another instance holds the station or the model folder
     ├── ModelError                  exit 4: no usable model
     │   ├── ModelMissing            exit 4: no champion, or no such id
     │   ├── ModelTampered           exit 4: files do not match the card
-    │   └── ModelDisagrees          exit 4: export or golden pictures differ from what they should be
+    │   ├── ModelDisagrees          exit 4: export or golden pictures differ from what they should be
+    │   └── TrainingFailed          exit 4: a training process ended without a result
     ├── StoreError                  exit 5: the database cannot be used
     │   └── StoreVersionError       exit 5: not migrated, or newer than this program
     └── SystemFault                 exit 5 or 2: intake pauses, says why, tries again: never the picture's fault
@@ -65,6 +67,18 @@ class DatasetError(UsageError):
     """A folder of labelled pictures cannot be used."""
 
 
+class PromiseError(UsageError):
+    """The examples cannot support what was asked of a threshold.
+
+    ``needed`` is how many independent examples would do at best; None where no number would.
+    """
+
+    def __init__(self, problem: str, remedy: str = "", *, have: int, needed: int | None) -> None:
+        super().__init__(problem, remedy)
+        self.have = have
+        self.needed = needed
+
+
 class LockedError(CrackwatchError):
     """Another process holds the station or the model folder."""
 
@@ -87,6 +101,10 @@ class ModelTampered(ModelError):
 
 class ModelDisagrees(ModelError):
     """An export, or the golden pictures, give other scores than they should."""
+
+
+class TrainingFailed(ModelError):
+    """A training process ended without a result."""
 
 
 class StoreError(CrackwatchError):

@@ -1,0 +1,472 @@
+"""The threshold as a promise: from scores and labels to an operating point, and how far it holds.
+
+Plain arithmetic on arrays; knows no model, no file and no station.
+
+A bound that is computed on the very pictures on which the threshold was chosen is worth nothing,
+unless the choice is made blindly. It is here: how many errors may be seen, k, follows from the
+number of examples, the rate and the confidence alone, and the threshold is then the k-th worst
+score of that class. What lies beyond an order statistic has a beta distribution whatever the
+scores' distribution is (Wilks 1941: distribution-free tolerance limits), and its quantile is the
+exact one-sided Clopper-Pearson bound (1934) for the errors that were seen. Over many data sets the
+promise is broken in a share of 1 - confidence of them at most; equal scores only make it rarer.
+The other class's bound is exact too, as the threshold did not look at that class. Neither holds for
+the threshold of least cost, which looks at both: its figures flatter a little.
+
+Examples that show the same concrete are no independent evidence. Each group counts once, by its
+worst score: a group of cracks is found if all its pictures are, a group of normals is a false alarm
+if one of its pictures is.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit, logit
+from scipy.stats import beta, binom
+
+from crackwatch.errors import PromiseError
+
+CONFIDENCE = 0.95
+RESAMPLES = 1_000
+HANDFUL = 5  # fewer errors of one kind than this are luck: their count is known to a half at best
+
+_PER = 1_000
+_ROUNDING = 1e-9  # relative: what two ways to compute one binomial tail may differ by
+
+
+# --------------------------------------------------------------------------------- what is known
+
+
+@dataclass(frozen=True, slots=True)
+class Examples:
+    """Labelled scores, each given by a model that had not learned from its picture.
+
+    ``scores`` are float32 numbers, for a station's scores are: what it cannot tell apart is no
+    operating point.
+    """
+
+    scores: NDArray[np.float64]  # (N,) 0..1
+    labels: NDArray[np.int8]  # (N,) 1 for an anomaly
+    groups: NDArray[np.intp]  # (N,) pictures that show the same concrete
+
+    def __post_init__(self) -> None:
+        if not len(self.scores) == len(self.labels) == len(self.groups):
+            raise ValueError("scores, labels and groups are of different lengths")
+        if not ((self.scores >= 0) & (self.scores <= 1)).all():
+            raise ValueError("scores are probabilities")
+
+    @classmethod
+    def of_scores(
+        cls,
+        scores: NDArray[np.floating],
+        labels: NDArray[np.integer],
+        groups: NDArray[np.integer] | None = None,
+    ) -> Examples:
+        """``scores`` (N,), 0..1. Without ``groups`` every picture is independent of the others."""
+        rounded = scores.astype(np.float32).astype(np.float64)
+        if groups is None:
+            groups = np.arange(len(scores))
+        return cls(rounded, labels.astype(np.int8), groups.astype(np.intp))
+
+    @classmethod
+    def of_logits(
+        cls,
+        logits: NDArray[np.floating],
+        labels: NDArray[np.integer],
+        groups: NDArray[np.integer] | None = None,
+    ) -> Examples:
+        """``logits`` (N,): anomaly less normal, calibrated; rounded only as the station's are."""
+        return cls.of_scores(expit(logits.astype(np.float64)), labels, groups)
+
+    def of_class(self, label: int) -> NDArray[np.float64]:
+        """The scores of one class."""
+        chosen: NDArray[np.float64] = self.scores[self.labels == label]
+        return chosen
+
+    def units(self, label: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Lowest and highest score of each group of one class: both (number of groups,)."""
+        scores = self.of_class(label)
+        _, unit = np.unique(self.groups[self.labels == label], return_inverse=True)
+        count = int(unit.max()) + 1 if len(unit) else 0
+        lowest, highest = np.full(count, np.inf), np.full(count, -np.inf)
+        np.minimum.at(lowest, unit, scores)
+        np.maximum.at(highest, unit, scores)
+        return lowest, highest
+
+
+# ---------------------------------------------------------------------------------- what is asked
+
+
+@dataclass(frozen=True, slots=True)
+class MinRecall:
+    """Of all cracks, at least this share is found; 0..1, both exclusive."""
+
+    recall: float
+
+
+@dataclass(frozen=True, slots=True)
+class MaxFalseAlarms:
+    """Of a thousand normals, at most so many are called an anomaly; 0..1000, both exclusive."""
+
+    per_1000: float
+
+
+@dataclass(frozen=True, slots=True)
+class LeastCost:
+    """What one missed crack and one false alarm cost, in any one unit; both above 0."""
+
+    miss: float
+    false_alarm: float
+
+
+Goal = MinRecall | MaxFalseAlarms | LeastCost
+
+
+# ---------------------------------------------------------------------------------- what is found
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Verdicts at a threshold, of pictures or of independent examples."""
+
+    tp: int
+    fn: int
+    fp: int
+    tn: int
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """What is expected, and between what it may lie."""
+
+    expected: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """A thousand pictures at the station, ``prevalence`` (0..1) of them with a crack.
+
+    The three spans hold together at the promise's confidence (Clopper-Pearson for both classes,
+    Bonferroni). They take the prevalence as given, and they are of rates: what one particular
+    thousand shows scatters around them.
+    """
+
+    prevalence: float
+    flagged: Span
+    false_alarms: Span
+    missed: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Expected cost a picture, in the unit of the goal.
+
+    ``span`` is the bootstrap's, over whole groups and within each class, at the promise's
+    confidence and at the threshold that was chosen; ``optimism`` is by how much the expected cost
+    flatters, as it was minimised on these pictures (Efron 1983): add it. ``thresholds`` is the
+    range over which the resamples' own optima lie. The bootstrap knows only errors that were seen.
+    """
+
+    span: Span
+    optimism: float
+    thresholds: tuple[float, float]
+    handful: bool  # fewer than HANDFUL independent misses or false alarms decided it
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """An operating point, what it is known to do and what it will cost.
+
+    ``recall`` and ``false_alarms_per_1000`` are of the pictures; their bounds are one-sided, at
+    ``confidence``, of the independent examples.
+    """
+
+    goal: Goal
+    confidence: float
+    threshold: float
+    pictures: Counts
+    independent: Counts
+    recall: float
+    recall_bound: float
+    false_alarms_per_1000: float
+    false_alarms_per_1000_bound: float
+    forecast: Forecast
+    cost: Cost | None
+
+
+def choose(
+    examples: Examples, goal: Goal, prevalence: float, confidence: float = CONFIDENCE, seed: int = 0
+) -> Promise:
+    """The operating point for ``goal``; the station's share of cracks is ``prevalence``, 0..1.
+
+    The highest threshold that keeps a recall, the lowest that keeps a rate of false alarms, or the
+    middle (in logits) of the gap between scores in which the cost is least; of equal ones the
+    lowest, as a miss is what a station exists to avoid. ``seed`` is the bootstrap's. Raises
+    PromiseError, with the number of examples needed, where the examples cannot support the goal.
+    """
+    _require_sane(goal, prevalence, confidence)
+    anomalies, normals = examples.units(1)[0], examples.units(0)[1]
+    allowed = -1
+    if isinstance(goal, MinRecall):
+        threshold, allowed = _keeping_recall(anomalies, goal.recall, confidence)
+    elif isinstance(goal, MaxFalseAlarms):
+        threshold = _keeping_false_alarms(normals, goal.per_1000 / _PER, confidence)
+    else:
+        threshold = 0.0
+    for label, found in (("anomalies", anomalies), ("normals", normals)):
+        if not len(found):
+            raise PromiseError(
+                f"there are no scores of {label}: what a threshold will cost cannot be said",
+                have=0,
+                needed=1,
+            )
+    cost = None
+    if isinstance(goal, LeastCost):
+        threshold, cost = _least_cost(examples, goal, prevalence, confidence, seed)
+    pictures = count(examples.of_class(1), examples.of_class(0), threshold)
+    independent = count(anomalies, normals, threshold)
+    # what was allowed and not what was seen: equal scores would make more of it than was promised
+    sure = len(anomalies) - allowed if allowed >= 0 else independent.tp
+    return Promise(
+        goal=goal,
+        confidence=confidence,
+        threshold=threshold,
+        pictures=pictures,
+        independent=independent,
+        recall=pictures.tp / (pictures.tp + pictures.fn),
+        recall_bound=lower_bound(sure, len(anomalies), confidence),
+        false_alarms_per_1000=_PER * pictures.fp / (pictures.fp + pictures.tn),
+        false_alarms_per_1000_bound=_PER * upper_bound(independent.fp, len(normals), confidence),
+        forecast=_forecast(examples, pictures, threshold, prevalence, confidence),
+        cost=cost,
+    )
+
+
+def count(anomalies: NDArray[np.float64], normals: NDArray[np.float64], threshold: float) -> Counts:
+    """Holds scores against a threshold, as the station does: an anomaly is a score >= it."""
+    tp, fp = int((anomalies >= threshold).sum()), int((normals >= threshold).sum())
+    return Counts(tp=tp, fn=len(anomalies) - tp, fp=fp, tn=len(normals) - fp)
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """Recall and false alarms over every threshold at which one of them changes; all (M,)."""
+
+    thresholds: NDArray[np.float64]  # rising
+    recall: NDArray[np.float64]
+    false_alarms_per_1000: NDArray[np.float64]
+
+
+def curve(examples: Examples) -> Curve:
+    """Of the pictures, both classes present."""
+    thresholds = np.unique(examples.scores)
+    anomalies, normals = np.sort(examples.of_class(1)), np.sort(examples.of_class(0))
+    recall = 1 - np.searchsorted(anomalies, thresholds, "left") / len(anomalies)
+    false_alarms = 1 - np.searchsorted(normals, thresholds, "left") / len(normals)
+    return Curve(thresholds, recall, _PER * false_alarms)
+
+
+# ----------------------------------------------------------------------------------- exact bounds
+
+
+def lower_bound(successes: int, trials: int, confidence: float) -> float:
+    """Exact one-sided lower bound of a rate (Clopper and Pearson)."""
+    return float(beta.ppf(1 - confidence, successes, trials - successes + 1)) if successes else 0.0
+
+
+def upper_bound(successes: int, trials: int, confidence: float) -> float:
+    """Exact one-sided upper bound of a rate (Clopper and Pearson)."""
+    if successes == trials:
+        return 1.0
+    return float(beta.ppf(confidence, successes + 1, trials - successes))
+
+
+def errors_allowed(trials: int, rate: float, confidence: float) -> int:
+    """The most errors in ``trials`` that prove a rate of errors of at most ``rate``; -1: none do.
+
+    The largest x for which x errors or fewer are less likely than 1 - confidence at that rate.
+    """
+    tail = (1 - confidence) * (1 + _ROUNDING)
+    found = int(binom.ppf(1 - confidence, trials, rate))  # the first that may be too many
+    while found >= 0 and binom.cdf(found, trials, rate) > tail:
+        found -= 1
+    return found
+
+
+def examples_needed(rate: float, confidence: float) -> int:
+    """How many examples without one error prove a rate of errors of at most ``rate``."""
+    exact = math.log1p(-confidence) / math.log1p(-rate)
+    return math.ceil(exact * (1 - _ROUNDING / 1_000))
+
+
+def _require_sane(goal: Goal, prevalence: float, confidence: float) -> None:
+    sane = 0 <= prevalence <= 1 and 0 < confidence < 1
+    if isinstance(goal, MinRecall):
+        sane &= 0 < goal.recall < 1
+    elif isinstance(goal, MaxFalseAlarms):
+        sane &= 0 < goal.per_1000 < _PER
+    else:
+        sane &= 0 < goal.miss < math.inf and 0 < goal.false_alarm < math.inf
+    if not sane:
+        raise ValueError(f"{goal} at prevalence {prevalence} and confidence {confidence}")
+
+
+# ------------------------------------------------------------------------------------- the goals
+
+
+def _keeping_recall(
+    anomalies: NDArray[np.float64], recall: float, confidence: float
+) -> tuple[float, int]:
+    """The threshold, and how many misses among ``anomalies`` it was allowed."""
+    allowed = errors_allowed(len(anomalies), 1 - recall, confidence)
+    if allowed < 0:
+        needed = examples_needed(1 - recall, confidence)
+        raise PromiseError(
+            f"a recall of {recall:g} at a confidence of {confidence:g} takes at least {needed} "
+            f"independent anomalies, every one of them found; there are {len(anomalies)}",
+            have=len(anomalies),
+            needed=needed,
+        )
+    return float(np.sort(anomalies)[allowed]), allowed
+
+
+def _keeping_false_alarms(normals: NDArray[np.float64], rate: float, confidence: float) -> float:
+    allowed = errors_allowed(len(normals), rate, confidence)
+    if allowed < 0:
+        needed = examples_needed(rate, confidence)
+        raise PromiseError(
+            f"at most {_PER * rate:g} false alarms per 1,000 at a confidence of {confidence:g} "
+            f"takes at least {needed} independent normals, none of them flagged; there are "
+            f"{len(normals)}",
+            have=len(normals),
+            needed=needed,
+        )
+    highest_kept = np.float32(np.sort(normals)[-1 - allowed])
+    if highest_kept >= 1:
+        certain = int((normals >= 1).sum())
+        raise PromiseError(
+            f"at most {_PER * rate:g} false alarms per 1,000 cannot be had from this model: "
+            f"{certain} of {len(normals)} independent normals have the score 1, as high as "
+            f"scores go, and {allowed} may be flagged",
+            have=len(normals),
+            needed=None,
+        )
+    return float(np.nextafter(highest_kept, np.float32(1)))
+
+
+def _least_cost(
+    examples: Examples, goal: LeastCost, prevalence: float, confidence: float, seed: int
+) -> tuple[float, Cost]:
+    order = np.argsort(examples.scores, kind="stable")
+    scores, is_anomaly = examples.scores[order], examples.labels[order] == 1
+    values, first = np.unique(scores, return_index=True)
+    if values[-1] < 1:  # else "flag nothing" is out of reach
+        values, first = np.append(values, 1.0), np.append(first, len(scores))
+
+    def costs(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Cost a picture at each of ``values``: (M,); ``weights`` (N,) say what counts twice."""
+        below = np.concatenate([[0.0], np.cumsum(weights * is_anomaly)])
+        normals = np.concatenate([[0.0], np.cumsum(weights * ~is_anomaly)])
+        miss, false_alarm = below[first] / below[-1], 1 - normals[first] / normals[-1]
+        cost: NDArray[np.float64] = (
+            prevalence * goal.miss * miss + (1 - prevalence) * goal.false_alarm * false_alarm
+        )
+        return cost
+
+    seen = costs(np.ones(len(scores)))
+    best = _lowest(seen)
+    units = np.unique(np.stack([examples.groups[order], is_anomaly]), axis=1, return_inverse=True)
+    of_anomaly, unit = units[0][1] == 1, units[1].ravel()
+    random = np.random.default_rng(seed)
+    at_best, optima, optimism = [], [], []
+    for _ in range(RESAMPLES):
+        drawn = np.empty(len(of_anomaly))
+        for mine in (of_anomaly, ~of_anomaly):
+            size = int(mine.sum())
+            drawn[mine] = random.multinomial(size, np.full(size, 1 / size))
+        again = costs(drawn[unit])
+        optimum = _lowest(again)
+        at_best.append(again[best])
+        optima.append(values[optimum])
+        optimism.append(seen[optimum] - again[optimum])
+    tails = [(1 - confidence) / 2, (1 + confidence) / 2]
+    low, high = np.quantile(at_best, tails)
+    least, most = np.quantile(optima, tails, method="inverted_cdf")
+    threshold = _middle(values[best - 1] if best else None, values[best])
+    there = count(examples.units(1)[0], examples.units(0)[1], threshold)
+    return threshold, Cost(
+        span=Span(float(seen[best]), float(low), float(high)),
+        optimism=max(0.0, float(np.mean(optimism))),
+        thresholds=(float(least), float(most)),
+        handful=min(there.fn, there.fp) < HANDFUL,
+    )
+
+
+def _lowest(costs: NDArray[np.float64]) -> int:
+    """The first place of the least cost; sums of floats in another order are no difference."""
+    least = float(costs.min())
+    return int(np.argmax(costs <= least + _ROUNDING * max(least, float(costs.max()))))
+
+
+def _middle(below: float | None, value: float) -> float:
+    """Between two scores, in logits, as a float32; above ``below``, at most ``value``.
+
+    No single picture then decides a verdict by its last digit.
+    """
+    if below is None:
+        return 0.0
+    inside = 2.0**-24  # half the distance of 1 from the float32 below it
+    ends = np.clip([below, value], np.finfo(np.float32).tiny, 1 - inside)
+    middle = float(np.float32(expit(logit(ends).mean())))
+    return min(max(middle, float(np.nextafter(np.float32(below), np.float32(2)))), value)
+
+
+# ----------------------------------------------------------------------------- what it will cost
+
+
+def _forecast(
+    examples: Examples, pictures: Counts, threshold: float, prevalence: float, confidence: float
+) -> Forecast:
+    one_side = 1 - (1 - confidence) / 4  # two classes, two sides
+    recall = _rate(
+        pictures.tp / (pictures.tp + pictures.fn), examples.units(1), threshold, one_side
+    )
+    false_alarm = _rate(
+        pictures.fp / (pictures.fp + pictures.tn), examples.units(0), threshold, one_side
+    )
+    cracks, normals = _PER * prevalence, _PER * (1 - prevalence)
+    found = Span(cracks * recall.expected, cracks * recall.low, cracks * recall.high)
+    false_alarms = Span(
+        normals * false_alarm.expected, normals * false_alarm.low, normals * false_alarm.high
+    )
+    return Forecast(
+        prevalence=prevalence,
+        flagged=Span(
+            found.expected + false_alarms.expected,
+            found.low + false_alarms.low,
+            found.high + false_alarms.high,
+        ),
+        false_alarms=false_alarms,
+        missed=Span(cracks - found.expected, cracks - found.high, cracks - found.low),
+    )
+
+
+def _rate(
+    expected: float,
+    units: tuple[NDArray[np.float64], NDArray[np.float64]],
+    threshold: float,
+    one_side: float,
+) -> Span:
+    """How many are flagged. A group counts below only if it is as a whole, above if in part."""
+    lowest, highest = units
+    whole, part = int((lowest >= threshold).sum()), int((highest >= threshold).sum())
+    return Span(
+        expected,
+        lower_bound(whole, len(lowest), one_side),
+        upper_bound(part, len(highest), one_side),
+    )
