@@ -1,24 +1,125 @@
 """Whether a classifier gives the scores that it should; knows no library that gives them.
 
 Two occasions: an export held against Keras before a model is published, and a loaded model held
-against its golden pictures before it may judge.
+against its golden pictures, before it may judge and for as long as it does.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from crackwatch.errors import ModelDisagrees, ModelTampered
-from crackwatch.registry import Card, Export
+from crackwatch.registry import Card, Export, runtime_key
 from crackwatch.runtime import SIDE, Classifier
 
 GOLDEN_FILE = "golden/pictures.npy"
-EXPORT_TOLERANCE = 1e-4  # of a probability
+# Of a probability. Before a model is published its OpenVINO files are held against Keras by the
+# first; from then on each runtime against what itself gave at publication, by its precision's.
+EXPORT_TOLERANCE = 1e-4
+GOLDEN_TOLERANCE: Mapping[str, float] = {"f32": 1e-3, "fast": 2e-2}
+
+# A verdict is no verdict on the runtime where the expected score is nearer to the threshold than
+# rounding reaches: a share of the tolerance. A station's threshold may be any number.
+_ROUNDING_SHARE = 0.1
+
+_REMEDY = (
+    "Do not trust its verdicts on this machine. Go back with 'crackwatch models rollback', "
+    "or set [model] runtime to the other one."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class GoldenScored:
+    """What became of scoring the golden pictures once.
+
+    ``largest_difference`` is of a probability, NaN where a score was not a number; ``flipped`` the
+    verdicts that were not the expected ones.
+    """
+
+    pictures: int
+    largest_difference: float
+    flipped: int
+    tolerance: float
+
+    @property
+    def agrees(self) -> bool:
+        return self.largest_difference <= self.tolerance and not self.flipped
+
+    def __str__(self) -> str:
+        return (
+            f"the largest difference is {self.largest_difference:.2g} "
+            f"(allowed: {self.tolerance:g}), "
+            f"and {self.flipped} of {self.pictures} verdicts are flipped"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class GoldenSet:
+    """Golden pictures, (N, 227, 227, 3) uint8 BGR, and the (N,) scores that a runtime owes them."""
+
+    pictures: NDArray[np.uint8]
+    expected: tuple[float, ...]
+    tolerance: float
+
+    def score(self, classifier: Classifier, threshold: float) -> GoldenScored:
+        """Lets ``classifier`` score them; a flip counts where rounding alone cannot have made it."""
+        expected = np.asarray(self.expected, np.float64)
+        scores = classifier.scores(self.pictures)
+        clear = np.abs(expected - threshold) > self.tolerance * _ROUNDING_SHARE
+        largest, _ = _difference(expected, scores, threshold)
+        flipped = (expected >= threshold) != (scores >= threshold)
+        return GoldenScored(
+            len(self.pictures), largest, int(np.count_nonzero(clear & flipped)), self.tolerance
+        )
+
+    def prove(self, classifier: Classifier, threshold: float) -> None:
+        """Raises ModelDisagrees unless ``classifier`` scores them as it did at publication."""
+        scored = self.score(classifier, threshold)
+        if not scored.agrees:
+            raise ModelDisagrees(
+                f"model {classifier.model_id} does not score its golden pictures as it did when it "
+                f"was published: {scored}",
+                _REMEDY,
+            )
+
+
+def golden_set(folder: Path, card: Card, runtime: str, precision: str) -> GoldenSet:
+    """The golden pictures of a model with what this runtime and precision must give.
+
+    Raises ModelTampered if they are missing or not those of the card.
+    """
+    return GoldenSet(
+        read_golden(folder, card),
+        card.golden.expects(runtime, precision),
+        GOLDEN_TOLERANCE[precision],
+    )
+
+
+def expected_scores(
+    pictures: NDArray[np.uint8], classifiers: Mapping[tuple[str, str], Classifier]
+) -> dict[str, tuple[float, ...]]:
+    """For ``card.golden.expected``: what each classifier gives ``pictures``, at publication.
+
+    ``classifiers`` by (runtime, precision), such as ("openvino", "f32"). Raises ModelDisagrees
+    where a score is no probability.
+    """
+    expected: dict[str, tuple[float, ...]] = {}
+    for (runtime, precision), classifier in classifiers.items():
+        scores = tuple(classifier.scores(pictures).tolist())
+        if not all(0.0 <= score <= 1.0 for score in scores):
+            raise ModelDisagrees(
+                f"model {classifier.model_id}: {runtime} gives a golden picture a score that is no "
+                "probability",
+                "The model was not published. Train it again; if it stays, please report it.",
+            )
+        expected[runtime_key(runtime, precision)] = scores
+    return expected
 
 
 def compare_export(
@@ -80,7 +181,7 @@ def check_golden(
     tolerance: float,
     threshold: float,
 ) -> float:
-    """Scores the golden pictures; returns the largest difference from what is expected.
+    """Before publication: scores the golden pictures; returns the largest difference.
 
     Raises ModelDisagrees if a score is further than ``tolerance`` away, is not a number, or falls
     on the other side of ``threshold``.
@@ -92,8 +193,7 @@ def check_golden(
             f"model {classifier.model_id} does not score its golden pictures as it did when it was "
             f"published: the largest difference is {largest:.2g} (allowed: {tolerance:g}), "
             f"and {flipped} of {len(pictures)} verdicts are flipped",
-            "Do not trust its verdicts on this machine. Go back with 'crackwatch models rollback', "
-            "or set [model] runtime to the other one.",
+            _REMEDY,
         )
     return largest
 

@@ -1,13 +1,14 @@
-"""The model in force: opened only after its hashes and its golden pictures have been checked.
+"""The model in force: opened only after its hashes have been checked, and proved by its golden pictures.
 
 Brings registry, runtime and books together, so that none of them needs to know another.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
-from crackwatch.agreement import check_golden, read_golden
+from crackwatch.agreement import GoldenSet, golden_set
 from crackwatch.errors import ModelMissing
 from crackwatch.pipeline import Judging
 from crackwatch.registry import MODEL_FILE, Card, Registry
@@ -19,6 +20,18 @@ class ModelRows(Protocol):
     def model_pk(self, id: str, sha256: str, card: str) -> int: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A model that could judge, once ``prove`` has raised nothing, and its golden pictures."""
+
+    judging: Judging
+    golden: GoldenSet
+
+    def prove(self) -> None:
+        """Raises ModelDisagrees if it does not score its golden pictures as it did when published."""
+        self.golden.prove(self.judging.classifier, self.judging.threshold)
+
+
 def open_classifier(
     registry: Registry, model_id: str, settings: ModelSettings
 ) -> tuple[Card, Classifier]:
@@ -26,16 +39,8 @@ def open_classifier(
 
     Raises ModelMissing, ModelTampered or ModelDisagrees.
     """
-    card = registry.verify(model_id)
-    folder = registry.folder_of(model_id)
-    classifier = load(folder, card, settings.runtime, settings.precision)
-    check_golden(
-        classifier,
-        read_golden(folder, card),
-        card.golden.scores,
-        card.golden.tolerance,
-        card.threshold.value,
-    )
+    card, classifier, golden = _open(registry, model_id, settings)
+    golden.prove(classifier, threshold_of(card, settings))
     return card, classifier
 
 
@@ -61,19 +66,36 @@ def open_chosen(
     return classifier, threshold_of(card, settings) if threshold is None else threshold
 
 
-def open_champion(registry: Registry, settings: ModelSettings, rows: ModelRows) -> Judging:
-    """The champion, ready to judge, with its row in the books. Raises ModelError, SystemFault."""
+def open_champion(registry: Registry, settings: ModelSettings, rows: ModelRows) -> Opened:
+    """The champion, with its row in the books; not proved yet. Raises ModelError, SystemFault."""
     model_id = registry.champion()
     if model_id is None:
         raise ModelMissing(
             "this station has no champion model",
             "Run 'crackwatch init' for the starter model, or 'crackwatch models promote ID'.",
         )
-    card, classifier = open_classifier(registry, model_id, settings)
-    return Judging(
+    return open_model(registry, model_id, settings, rows)
+
+
+def open_model(
+    registry: Registry, model_id: str, settings: ModelSettings, rows: ModelRows
+) -> Opened:
+    """The same for the model of that id."""
+    card, classifier, golden = _open(registry, model_id, settings)
+    judging = Judging(
         classifier=classifier,
         model_pk=rows.model_pk(model_id, card.files[MODEL_FILE], card.to_json()),
         threshold=threshold_of(card, settings),
         runtime=settings.runtime,
         precision=settings.precision,
     )
+    return Opened(judging, golden)
+
+
+def _open(
+    registry: Registry, model_id: str, settings: ModelSettings
+) -> tuple[Card, Classifier, GoldenSet]:
+    card = registry.verify(model_id)
+    folder = registry.folder_of(model_id)
+    classifier = load(folder, card, settings.runtime, settings.precision)
+    return card, classifier, golden_set(folder, card, settings.runtime, settings.precision)

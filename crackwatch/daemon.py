@@ -30,7 +30,9 @@ from crackwatch.filing.names import DayDestinations
 from crackwatch.health import status as status_module
 from crackwatch.health.board import Board, Problem
 from crackwatch.health.notify import notify
-from crackwatch.health.status import Status
+from crackwatch.health.status import LastGolden, Status
+from crackwatch.heartbeat import PROBLEM as GOLDEN_FAILED
+from crackwatch.heartbeat import Heart
 from crackwatch.images import light
 from crackwatch.inbox import NamePolicy
 from crackwatch.inspector import Inspector
@@ -40,6 +42,7 @@ from crackwatch.runtime import SIDE
 from crackwatch.settings import Settings
 from crackwatch.store.books import Books
 from crackwatch.store.engine import open_writer
+from crackwatch.store.heartbeats import Heartbeats
 
 EXIT_INTERNAL: Final = 70  # a fault in crackwatch itself (sysexits.h): the service manager restarts
 
@@ -90,12 +93,21 @@ class Daemon:
     def _build(self, *, once: bool) -> None:
         settings, folders = self._settings, self._settings.folders
         gate_module.ignore_lease_signal()
-        self._books = Books(open_writer(settings.database_file), settings.station.name)
+        engine = open_writer(settings.database_file)
+        self._books = Books(engine, settings.station.name)
         for folder in (folders.flagged, folders.archive, folders.quarantine):
             folder.mkdir(parents=True, exist_ok=True)
         self._write_status("starting")
         registry = Registry(folders.models)
-        judging = champion.open_champion(registry, settings.model, self._books)
+        opened = champion.open_champion(registry, settings.model, self._books)
+        self._heart = Heart(
+            golden=opened.golden,
+            registry=registry,
+            books=Heartbeats(engine, settings.station.name),
+            board=self.board,
+            log=self._log,
+            every_s=settings.model.golden_every_s,
+        )
         self._policy = NamePolicy(settings.files.patterns, recursive=settings.files.recursive)
         self._inbox = os.fsencode(folders.inbox)
         self._journal = suspects.InFlightJournal(folders.state / "in-flight.json")
@@ -161,7 +173,8 @@ class Daemon:
             registry=registry,
             model_settings=settings.model,
             rows=self._books,
-            judging=judging,
+            judging=opened.judging,
+            heart=self._heart,
             stop=self._stop,
             working_day=self._working_day,
             once=once,
@@ -336,11 +349,17 @@ class Daemon:
                 os.read(wake, 64)
 
     def state(self) -> status_module.State:
-        """Paused while nothing can be inspected; unhealthy while that goes on, but not all is well."""
+        """Paused while nothing can be inspected; unhealthy while that goes on, but not all is well.
+
+        Unhealthy as well while the model fails its golden pictures: the station is able to inspect,
+        but would not be believed.
+        """
         errors = {each.code for each in self.board.problems() if each.severity == "error"}
         if not errors:
             return "running"
-        return "unhealthy" if errors <= _WORK_GOES_ON else "paused"
+        if GOLDEN_FAILED in errors or errors <= _WORK_GOES_ON:
+            return "unhealthy"
+        return "paused"
 
     def _write_status(self, state: status_module.State) -> None:
         status = Status(
@@ -369,10 +388,15 @@ class Daemon:
                 observer=self._sentinel.kind,
                 threshold=self._inspector.judging.threshold,
                 station=self._settings.station.name,
+                last_golden=self._last_golden(),
             )
             notify(f"STATUS={inspected:,} today, {flagged:,} flagged, {state}")
         with contextlib.suppress(OSError):  # a full disk must not end the station for its status
             status_module.write(self._settings.folders.state, status)
+
+    def _last_golden(self) -> LastGolden | None:
+        beat = self._heart.last
+        return LastGolden(beat.at, beat.good, beat.largest_difference) if beat else None
 
     def _backlog(self) -> Backlog | None:
         """From memory where that is all there is; else counted, now and then."""

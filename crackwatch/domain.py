@@ -59,6 +59,15 @@ class QuarantineReason(enum.StrEnum):
     DECODER_TIMEOUT = "decoder_timeout"
 
 
+class DriftFinding(enum.StrEnum):
+    """What comparing a day's pictures with the training data came to."""
+
+    ALIKE = "alike"
+    DRIFT = "drift"
+    TOO_FEW = "too_few"
+    NO_REFERENCE = "no_reference"  # the model's card does not say what it learned from
+
+
 class SettledBy(enum.StrEnum):
     """What proved that nobody is writing a file any more."""
 
@@ -246,6 +255,20 @@ class Recorded:
 
 
 @dataclass(frozen=True, slots=True)
+class Beat:
+    """The golden pictures scored once by the model in force; see ``heartbeat``."""
+
+    model_pk: int
+    runtime: str
+    precision: str
+    at: datetime
+    good: bool
+    largest_difference: float | None  # of a probability; None: a score was not a number
+    flipped: int  # verdicts
+    detail: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Closing:
     """A filing that is done and durable. ``superseded``: other content had taken its name."""
 
@@ -333,6 +356,31 @@ class HourCount:
 
 
 @dataclass(frozen=True, slots=True)
+class DayDrift:
+    """How far one measure of one model's pictures of a day is from what that model learned from.
+
+    ``n`` pictures were compared: all, or a sample of the day's. ``distance`` is Kolmogorov's and
+    Smirnov's, 0..1; ``larger``: the day's values are the larger ones. Without a comparison
+    everything from there on is None.
+    """
+
+    day: date
+    model: str
+    measure: str  # "brightness", "sharpness" or "score"
+    n: int
+    finding: DriftFinding
+    distance: float | None = None
+    p: float | None = None
+    median: float | None = None
+    expected_median: float | None = None  # of training data with the day's share of anomalies
+    larger: bool | None = None
+
+    @property
+    def raised(self) -> bool:
+        return self.finding is DriftFinding.DRIFT
+
+
+@dataclass(frozen=True, slots=True)
 class Summary:
     """What a report says of a window; ``inspected`` = ``normal`` + ``anomaly``."""
 
@@ -347,6 +395,7 @@ class Summary:
     anomalies: tuple[FoundAnomaly, ...]
     quarantine: tuple[QuarantinedPicture, ...]
     hourly: tuple[HourCount, ...]
+    drift: tuple[DayDrift, ...] = ()
 
     @property
     def inspected(self) -> int:

@@ -1,7 +1,7 @@
 """The thread that takes batches through the pipeline, and what it does when the station is at fault.
 
 Owns the model in force and the order of a batch's steps; knows nothing of watching, nor of how a
-picture is decoded or a row written.
+picture is decoded or a row written. Nothing is judged by a model that fails its golden pictures.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from crackwatch import champion
 from crackwatch.arrivals.intake import Intake
 from crackwatch.batching import BatchQueue
 from crackwatch.domain import Batch
-from crackwatch.errors import ModelError, SystemFault
+from crackwatch.errors import ModelDisagrees, ModelError, SystemFault
 from crackwatch.health.board import Board
+from crackwatch.heartbeat import Heart
 from crackwatch.pipeline import Inspected, Judging, Pipeline
 from crackwatch.registry import Registry
 from crackwatch.settings import ModelSettings
@@ -49,6 +50,7 @@ class Inspector:
         model_settings: ModelSettings,
         rows: champion.ModelRows,
         judging: Judging,
+        heart: Heart,
         stop: threading.Event,
         working_day: Callable[[], date],
         once: bool,
@@ -61,6 +63,7 @@ class Inspector:
         self._registry = registry
         self._model_settings = model_settings
         self._rows = rows
+        self._heart = heart
         self._stop = stop
         self._working_day = working_day
         self._once = once
@@ -69,13 +72,14 @@ class Inspector:
         self._today: tuple[date, int, int] | None = None  # day, inspected, anomalies
         self._refused_champion: tuple[str, float] | None = None  # id, when to try again
         self._next_refused_s = 0.0
+        self._unvouched = False  # something was judged since the last beat
 
     def recover(self) -> int:
         """Finishes every move that an earlier process recorded; how many there were."""
         return self.guarded(self._recover) or 0
 
     def run(self, intake_ended: threading.Event) -> None:
-        while not self._stop.is_set():
+        while self._trusted():
             batch = self._queue.take(_IDLE_CLOSE_S)
             if batch is None:
                 self.guarded(self._idle)
@@ -87,6 +91,11 @@ class Inspector:
         with contextlib.suppress(SystemFault):
             self._pipeline.file()
             self._pipeline.close()
+        # the next start loads the model anew: what this one judged can be vouched for only now
+        with contextlib.suppress(SystemFault):
+            self._vouch()
+        if self._once and self._heart.failing:
+            raise ModelDisagrees(*self._heart.complaint)
 
     def today(self) -> tuple[int, int]:
         """(inspected, anomalies) of the working day."""
@@ -100,12 +109,14 @@ class Inspector:
     # --------------------------------------------------------------------------------- a batch
 
     def _take(self, batch: Batch) -> None:
+        if not self._trusted():  # a new champion, or a beat that came due while it was awaited
+            return
         # two steps, each repeated by itself: a batch that has been committed is not read again
         self.guarded(lambda: self._inspect(batch))
         self.guarded(self._file)
 
     def _inspect(self, batch: Batch) -> None:
-        self._follow_champion()
+        self._unvouched = True
         done = self._pipeline.inspect(batch, self.judging)
         recorded = done.recorded
         for arrival in (*recorded.kept, *recorded.known):
@@ -158,7 +169,6 @@ class Inspector:
             self._board.clear("move_refused")
 
     def _idle(self) -> None:
-        self._follow_champion()
         self._file()
         if self._pipeline.owes:
             self._pipeline.close()
@@ -168,6 +178,57 @@ class Inspector:
         self._file()
         self._pipeline.close()
         return moves
+
+    # -------------------------------------------------------------------- the model in force
+
+    def _trusted(self) -> bool:
+        """Waits until the model in force scores its golden pictures well; False if it must stop.
+
+        Moves that are owed go on meanwhile: their verdicts are recorded. Raises ModelDisagrees with
+        ``--once``, which does not wait.
+        """
+        while not self._stop.is_set():
+            self.guarded(self._prove)
+            if self._stop.is_set():
+                break
+            if not self._heart.failing:
+                return True
+            if self._once:
+                raise ModelDisagrees(*self._heart.complaint)
+            self.guarded(self._idle)
+            self._stop.wait(_IDLE_CLOSE_S)
+        return False
+
+    def _prove(self) -> None:
+        self._heart.settle()
+        self._follow_champion()
+        if not self._heart.due:
+            return
+        if self._heart.failing:
+            self._load_again()
+        self._beat()
+
+    def _beat(self) -> None:
+        was_failing = self._heart.failing
+        self._unvouched = False
+        self._heart.beat(self.judging)
+        if was_failing and not self._heart.failing:
+            self._log.info("golden_passed_again", model=self.judging.classifier.model_id)
+
+    def _vouch(self) -> None:
+        """A last beat of a model that judged since the one before and is about to go."""
+        if self._unvouched:
+            self._beat()
+
+    def _load_again(self) -> None:
+        """What went wrong in memory is mended by the files, if they are what they were."""
+        model_id = self.judging.classifier.model_id
+        try:
+            opened = champion.open_model(self._registry, model_id, self._model_settings, self._rows)
+        except ModelError:
+            return  # the beat tells what is wrong with the files
+        self.judging = opened.judging
+        self._heart.take(opened.golden)
 
     def _follow_champion(self) -> None:
         """Takes a new champion between two batches; keeps the old one if the new one fails."""
@@ -179,7 +240,8 @@ class Inspector:
             refused = self._refused_champion
             if refused and refused[0] == wanted and time.monotonic() < refused[1]:
                 return
-            self.judging = champion.open_champion(self._registry, self._model_settings, self._rows)
+            opened = champion.open_champion(self._registry, self._model_settings, self._rows)
+            opened.prove()
         except ModelError as exc:
             self._refused_champion = (wanted or "", time.monotonic() + _CHAMPION_AGAIN_S)
             self._board.report(
@@ -191,6 +253,9 @@ class Inspector:
             )
             return
         self._board.clear("champion_refused")
+        self._vouch()
+        self.judging = opened.judging
+        self._heart.take(opened.golden)
         self._log.info(
             "champion_taken",
             model=self.judging.classifier.model_id,

@@ -160,6 +160,7 @@ class ModelSettings(_Section):
     threshold: Literal["model"] | Annotated[float, Field(ge=0, le=1)] = "model"
     runtime: Literal["openvino", "keras"] = "openvino"
     precision: Literal["f32", "fast"] = "f32"
+    golden_every_s: float = Field(default=3_600.0, ge=1, le=86_400)
     review_low: Annotated[float, Field(ge=0, le=1)] | None = None
     review_high: Annotated[float, Field(ge=0, le=1)] | None = None
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from crackwatch.agreement import check_golden, pixels_sha256, write_golden
+from crackwatch.agreement import check_golden, expected_scores, pixels_sha256, write_golden
 from crackwatch.errors import ModelDisagrees, ModelError, ModelTampered
 from crackwatch.registry import MODEL_FILE, Card, Drawn, Registry, read_card, sha256_of
 from crackwatch.runtime import GRAPH_FILE, WEIGHTS_FILE
@@ -44,14 +44,14 @@ def install_starter(registry: Registry, starter: Path, draw: Draw = draw_golden)
     with registry.lock():
         if card.id not in registry.ids():
             with registry.staging() as staged:
-                _make(staged, starter, card, draw)
-                registry.publish(staged, card)
+                registry.publish(staged, _make(staged, starter, card, draw))
         if registry.champion() is None:
             registry.promote(card.id)
     return card.id
 
 
-def _make(staged: Path, starter: Path, card: Card, draw: Draw) -> None:
+def _make(staged: Path, starter: Path, card: Card, draw: Draw) -> Card:
+    """Makes and proves the model's files; the card, with what OpenVINO gives the golden pictures."""
     from crackwatch.runtime import openvino
 
     source, model = starter / MODEL_FILE, staged / MODEL_FILE
@@ -72,6 +72,10 @@ def _make(staged: Path, starter: Path, card: Card, draw: Draw) -> None:
     )
     golden = card.golden
     check_golden(classifier, pictures, golden.scores, golden.tolerance, card.threshold.value)
+    expected = expected_scores(pictures, {("openvino", "f32"): classifier})
+    return card.model_copy(
+        update={"golden": golden.model_copy(update={"expected": golden.expected | expected})}
+    )
 
 
 def _golden_pictures(card: Card, draw: Draw) -> NDArray[np.uint8]:

@@ -6,7 +6,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from crackwatch.agreement import GoldenSet, expected_scores, golden_set, write_golden
 from crackwatch.registry import Card, DataOrigin, Golden, Registry, Threshold
+from crackwatch.runtime import SIDE, Classifier
 
 
 def card(model_id: str, **changes: Any) -> Card:
@@ -38,3 +42,20 @@ def publish(registry: Registry, model_id: str, content: bytes = b"weights", **ch
         (staged / "golden" / "pictures.npy").write_bytes(b"pictures")
         registry.publish(staged, card(model_id, **changes))
     return registry.folder_of(model_id)
+
+
+def publish_golden(registry: Registry, classifier: Classifier) -> GoldenSet:
+    """A model of bytes whose golden pictures are real, with the scores that ``classifier`` gives."""
+    grey = np.linspace(0, 255, 6, dtype=np.uint8)[:, None, None, None]
+    pictures = np.broadcast_to(grey, (6, SIDE, SIDE, 3)).copy()
+    expected = expected_scores(pictures, {("openvino", "f32"): classifier})
+    scores = expected["openvino/f32"]
+    if classifier.model_id not in registry.ids():
+        with registry.staging() as staged:
+            (staged / "lenet.keras").write_bytes(b"weights")
+            golden = Golden(
+                pixels_sha256=write_golden(staged, pictures), scores=scores, expected=expected
+            )
+            registry.publish(staged, card(classifier.model_id, golden=golden))
+    folder = registry.folder_of(classifier.model_id)
+    return golden_set(folder, registry.card(classifier.model_id), "openvino", "f32")

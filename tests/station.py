@@ -21,10 +21,12 @@ from crackwatch import images, inbox
 from crackwatch.domain import Arrival, Batch, Fingerprint, Place, QuarantineReason, SettledBy
 from crackwatch.filing.mover import Mover
 from crackwatch.filing.names import DayDestinations
+from crackwatch.images import light
 from crackwatch.pipeline import Judging, Pipeline
 from crackwatch.store import migrate
 from crackwatch.store.books import Books
 from crackwatch.store.engine import open_writer
+from crackwatch.store.heartbeats import Heartbeats
 
 DAY = date(2026, 11, 23)
 
@@ -91,7 +93,9 @@ class Station:
             Place.ARCHIVED: os.fsencode(self.root / "archive"),
             Place.QUARANTINED: os.fsencode(self.root / "quarantine"),
         }
-        self.books = Books(open_writer(self.database), "station")
+        engine = open_writer(self.database)
+        self.books = Books(engine, "station")
+        self.heartbeats = Heartbeats(engine, "station")
         self.mover = Mover(os.fsencode(self.inbox), self.places)
         self.destinations = DayDestinations(self.places, lambda: DAY)
 
@@ -115,6 +119,7 @@ class Station:
             parts: dict[str, Any] = {
                 "read": self.read,
                 "decode": lambda data: images.decode(data, limits),
+                "measure": light.measure,
                 "books": self.books,
                 "mover": self.mover,
                 "destinations": self.destinations,

@@ -14,12 +14,14 @@ from crackwatch.arrivals.intake import Intake
 from crackwatch.arrivals.known import Known
 from crackwatch.batching import BatchQueue
 from crackwatch.health.board import Board
+from crackwatch.heartbeat import Heart
 from crackwatch.inbox import NamePolicy
 from crackwatch.inspector import Inspector
 from crackwatch.pipeline import Pipeline
 from crackwatch.registry import Registry
 from crackwatch.settings import ModelSettings
 from tests.disks import as_an_ordinary_user
+from tests.model_folders import publish_golden
 from tests.station import DAY, Station, jpeg
 
 
@@ -35,16 +37,26 @@ class Bench:
         inbox = bytes(station.inbox)
         gate = Gate(settle_s=1.0, incomplete_s=1.0, network=False)
         policy = NamePolicy(["*.jpg"], recursive=True)
+        registry = Registry(station.root / "models")
+        golden = publish_golden(registry, station.classifier)
         self.inspector = Inspector(
             pipeline=pipeline,
             queue=self.queue,
             intake=Intake(inbox, policy, gate, Known(), self.queue.put, capacity=64, rescan_s=60.0),
             board=self.board,
             log=logs.get(),
-            registry=Registry(station.root / "models"),
+            registry=registry,
             model_settings=ModelSettings(),
             rows=station.books,
             judging=station.judging(),
+            heart=Heart(
+                golden=golden,
+                registry=registry,
+                books=station.heartbeats,
+                board=self.board,
+                log=logs.get(),
+                every_s=3600.0,
+            ),
             stop=threading.Event(),
             working_day=lambda: DAY,
             once=True,

@@ -65,7 +65,11 @@ def show(config: str | None, output_format: str, model_id: str | None) -> None:
         echo_json(document)
         return
     golden = document.pop("golden")
-    document["golden"] = {"pictures": len(golden["scores"]), "tolerance": golden["tolerance"]}
+    document["golden"] = {
+        "pictures": len(golden["scores"]),
+        "tolerance": golden["tolerance"],
+        "expected": ", ".join(golden["expected"]) or "Keras's scores",
+    }
     for key, value in document.items():
         _print_value(key, value, 0)
 

@@ -52,6 +52,7 @@ def _show(document: dict[str, Any]) -> None:
         ("today", _today(document)),
         ("waiting", _waiting(document)),
         ("last batch", document["last_batch_at"]),
+        ("golden set", _golden(document.get("last_golden"))),
         ("watching by", document["observer"]),
     ]
     for name, value in rows:
@@ -92,6 +93,14 @@ def _today(document: dict[str, Any]) -> str | None:
     if document["inspected_today"] is None:
         return None
     return f"{document['inspected_today']:,} inspected, {document['flagged_today']:,} flagged"
+
+
+def _golden(last: dict[str, Any] | None) -> str | None:
+    if last is None:
+        return None
+    largest = last["largest_difference"]
+    verdict = "scored as published" if last["good"] else "NOT scored as published"
+    return f"{verdict} at {last['at']}" + (f" (within {largest:.1g})" if largest else "")
 
 
 def _waiting(document: dict[str, Any]) -> str | None:

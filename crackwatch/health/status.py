@@ -28,6 +28,15 @@ State = Literal["starting", "running", "paused", "unhealthy", "stopped"]
 
 
 @dataclass(frozen=True, slots=True)
+class LastGolden:
+    """When the model last scored its golden pictures, and whether as it did at publication."""
+
+    at: datetime
+    good: bool
+    largest_difference: float | None  # of a probability; None: a score was not a number
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """What ``crackwatch status`` shows; the names are its JSON keys. Times are UTC."""
 
@@ -48,6 +57,7 @@ class Status:
     observer: str | None = None
     threshold: float | None = None
     station: str | None = field(default=None)
+    last_golden: LastGolden | None = None
 
 
 def to_document(status: Status) -> dict[str, Any]:
@@ -66,6 +76,8 @@ def to_document(status: Status) -> dict[str, Any]:
         }
         for each in status.problems
     ]
+    if status.last_golden is not None:
+        document["last_golden"]["at"] = status.last_golden.at.isoformat(timespec="milliseconds")
     for key, value in document.items():
         if isinstance(value, datetime):
             document[key] = value.isoformat(timespec="milliseconds")

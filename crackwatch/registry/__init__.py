@@ -10,6 +10,7 @@ from crackwatch.registry.card import (
     Threshold,
     new_id,
     read_card,
+    runtime_key,
 )
 from crackwatch.registry.folder import Registry, sha256_of
 
@@ -24,5 +25,6 @@ __all__ = [
     "Threshold",
     "new_id",
     "read_card",
+    "runtime_key",
     "sha256_of",
 ]

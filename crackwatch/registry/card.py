@@ -20,6 +20,7 @@ from pydantic import (
     Field,
     JsonValue,
     ValidationError,
+    model_validator,
 )
 
 from crackwatch.errors import ModelError, ModelMissing, ModelTampered
@@ -55,6 +56,11 @@ def new_id(recipe: str, created_at: datetime, sha256: str) -> str:
     made in the same second do not collide.
     """
     return f"{created_at.astimezone(UTC):%Y-%m-%dT%H%M%SZ}-{recipe}-{sha256[:8]}"
+
+
+def runtime_key(runtime: str, precision: str) -> str:
+    """How a card names what scored: ``openvino/f32``."""
+    return f"{runtime}/{precision}"
 
 
 def _must_be_id(text: str) -> str:
@@ -111,15 +117,28 @@ class Golden(_Part):
     """Pictures that a model must always score alike.
 
     ``pixels_sha256`` is over the pictures' bytes, (N, 227, 227, 3) uint8 BGR in C order;
-    ``scores`` are Keras's, in the same order; ``tolerance`` is the largest difference allowed.
-    ``drawn`` tells how to draw them again; None: they are held-out photographs and travel with the
-    model as they are.
+    ``scores`` are Keras's, in the same order; ``tolerance`` is how far another runtime's may be from
+    them when the model is published. ``expected`` holds the scores that each runtime and precision
+    gave then, by ``runtime_key``: what that runtime must go on giving. ``drawn`` tells how to draw
+    the pictures again; None: they are held-out photographs and travel with the model as they are.
     """
 
     pixels_sha256: Sha256
     scores: tuple[Probability, ...] = Field(min_length=1)
     tolerance: float = Field(default=1e-4, gt=0, lt=1)
+    expected: dict[str, tuple[Probability, ...]] = {}
     drawn: tuple[Drawn, ...] | None = None
+
+    @model_validator(mode="after")
+    def _as_many_each(self) -> Golden:
+        for key, scores in self.expected.items():
+            if len(scores) != len(self.scores):
+                raise ValueError(f"expected.{key}: {len(scores)} scores, but {len(self.scores)}")
+        return self
+
+    def expects(self, runtime: str, precision: str) -> tuple[float, ...]:
+        """The scores that this runtime gave at publication; Keras's where nobody asked it then."""
+        return self.expected.get(runtime_key(runtime, precision), self.scores)
 
 
 class Export(_Part):
