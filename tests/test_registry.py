@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from crackwatch.errors import LockedError, ModelError, ModelMissing, ModelTampered
-from crackwatch.registry import Card, Registry, new_id, read_card
+from crackwatch.registry import Card, Guarantee, Registry, Threshold, new_id, read_card
 from tests.model_folders import card, publish
 
 
@@ -162,7 +162,7 @@ def test_leftovers_of_a_killed_run_go_with_the_next_lock(registry: Registry) -> 
     leftover = registry.folder / ".staging-0123456789abcdef"
     leftover.mkdir()
     (leftover / "lenet.keras").write_bytes(b"half")
-    (registry.folder / ".pointer-0123456789abcdef").write_text("one\n")
+    (registry.folder / ".fresh-0123456789abcdef").write_text("one\n")
     assert registry.ids() == ["one"]
     with registry.lock():
         assert everything(registry.folder) == before
@@ -421,6 +421,109 @@ def test_a_publisher_killed_at_any_moment_leaves_whole_models_and_valid_pointers
             assert hidden == [".lock"]
         first = int(ids[-1][1:]) + 1 if ids else 0
     assert len(registry.ids()) > 8, "the children hardly came to publish anything"
+
+
+# ------------------------------------------------------------------------------- the threshold
+
+PROMISED = Threshold(
+    value=0.25,
+    chosen_by="recall of 0.98",
+    promise=Guarantee(
+        goal="min_recall",
+        target=0.98,
+        confidence=0.95,
+        recall_bound=0.981,
+        false_alarms_per_1000_bound=3.5,
+        anomalies=457,
+        normals=14_000,
+        examples="out of fold",
+    ),
+)
+
+
+def test_a_threshold_can_be_changed_and_the_card_remembers(registry: Registry) -> None:
+    folder = publish(registry, "one", future_field={"kept": True})
+    stamp = registry.card_stamp("one")
+    registry.set_threshold("one", PROMISED, decided_by="anna", reason="a goal", figures={"fn": 7})
+    again = Threshold(value=0.5, chosen_by="by hand")
+    changed = registry.set_threshold("one", again, decided_by="ben", reason="second thoughts")
+    assert registry.verify("one") == changed == read_card(folder)
+    assert changed.threshold == again
+    first, second = changed.decisions
+    assert (first.what, first.decided_by, first.figures) == ("threshold", "anna", {"fn": 7})
+    assert (first.old, first.new) == (card("one").threshold, PROMISED)
+    assert (second.old, second.new) == (PROMISED, again)
+    assert first.decided_at <= second.decided_at
+    assert json.loads((folder / "card.json").read_text())["future_field"] == {"kept": True}
+    assert registry.card_stamp("one") != stamp
+    assert registry.card_stamp("one") == registry.card_stamp("one")
+
+
+def test_a_card_from_before_there_were_decisions_is_read(registry: Registry) -> None:
+    folder = publish(registry, "one")
+    document = json.loads((folder / "card.json").read_text())
+    del document["decisions"], document["threshold"]["promise"]
+    (folder / "card.json").write_text(json.dumps(document))
+    assert registry.set_threshold("one", PROMISED, decided_by="anna", reason="").decisions
+
+
+def test_a_model_that_was_tampered_with_gets_no_other_threshold(registry: Registry) -> None:
+    folder = publish(registry, "one")
+    change_a_byte(folder)
+    before = everything(registry.folder)
+    with pytest.raises(ModelTampered, match=r"lenet\.keras"):
+        registry.set_threshold("one", PROMISED, decided_by="anna", reason="")
+    with pytest.raises(ModelMissing):
+        registry.set_threshold("two", PROMISED, decided_by="anna", reason="")
+    with pytest.raises(ModelMissing):
+        registry.card_stamp("two")
+    assert everything(registry.folder) == before
+
+
+def test_nobody_else_may_change_a_threshold_meanwhile(registry: Registry) -> None:
+    publish(registry, "one")
+    process = child(HOLDER, registry.folder)
+    try:
+        with pytest.raises(LockedError):
+            registry.set_threshold("one", PROMISED, decided_by="anna", reason="")
+    finally:
+        end(process)
+    assert registry.card("one").decisions == ()
+
+
+TUNER = """
+    import sys
+    from pathlib import Path
+    sys.path.insert(0, sys.argv[2])
+    from crackwatch.registry import Registry, Threshold
+    registry = Registry(Path(sys.argv[1]))
+    print("ready", flush=True)
+    while True:
+        with registry.lock():
+            so_far = len(registry.card("one").decisions)
+            registry.set_threshold(
+                "one", Threshold(value=1 / (2 + so_far), chosen_by=str(so_far)),
+                decided_by="a child", reason="",
+            )
+"""
+
+
+def test_a_tuner_killed_at_any_moment_leaves_the_old_card_or_the_new_one(
+    registry: Registry,
+) -> None:
+    publish(registry, "one")
+    dice = random.Random(20261124)
+    for _ in range(6):
+        process = child(TUNER, registry.folder, Path(__file__).parents[1])
+        time.sleep(dice.uniform(0.02, 0.2))
+        end(process)
+        known = registry.verify("one")
+        assert [decision.new for decision in known.decisions][-1:] in ([known.threshold], [])
+        for one, after in zip(known.decisions, known.decisions[1:], strict=False):
+            assert one.new == after.old
+        with registry.lock():
+            assert [entry.name for entry in registry.folder.glob(".*")] == [".lock"]
+    assert len(registry.card("one").decisions) > 6, "the children hardly came to decide anything"
 
 
 def test_a_folder_that_cannot_be_written_is_a_clear_error(tmp_path: Path) -> None:

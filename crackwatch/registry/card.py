@@ -80,6 +80,7 @@ ModelId = Annotated[str, AfterValidator(_must_be_id)]
 FileName = Annotated[str, AfterValidator(_must_stay_inside)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Probability = Annotated[float, Field(ge=0, le=1)]
+Figures = dict[str, JsonValue]
 
 
 class _Part(BaseModel):
@@ -99,11 +100,45 @@ class DataOrigin(_Part):
     citation: str | None = None
 
 
+class Guarantee(_Part):
+    """What a threshold was chosen to keep, and how far that is proved: see ``promise``.
+
+    ``goal`` is min_recall, max_false_alarms_per_1000 or least_cost, ``target`` its number; both
+    bounds are one-sided at ``confidence``. ``anomalies`` and ``normals`` are the independent
+    examples that they rest on, ``examples`` says where these come from.
+    """
+
+    goal: str
+    target: float | None
+    confidence: float = Field(gt=0, lt=1)
+    recall_bound: Probability
+    false_alarms_per_1000_bound: float = Field(ge=0, le=1000)
+    anomalies: int = Field(ge=0)
+    normals: int = Field(ge=0)
+    examples: str
+
+
 class Threshold(_Part):
     """An anomaly is a score >= ``value``; ``chosen_by`` says how it was found, for a person."""
 
     value: Probability
     chosen_by: str
+    promise: Guarantee | None = None
+
+
+class Decision(_Part):
+    """What was decided of a published model, when, by whom, and on which figures.
+
+    ``what`` is a word such as threshold; ``old`` and ``new`` are there where it was that.
+    """
+
+    what: str
+    decided_at: AwareDatetime
+    decided_by: str
+    reason: str
+    old: Threshold | None = None
+    new: Threshold | None = None
+    figures: Figures = {}
 
 
 class Drawn(_Part):
@@ -155,6 +190,7 @@ class Card(_Part):
     ``scores`` holds, for each split that was evaluated, its metrics with their intervals;
     ``files`` the sha256 of every file of the folder except the card, and is filled in by
     ``Registry.publish``. ``parent`` is the model whose weights training began with.
+    ``decisions``, oldest first, and the threshold are all that changes once a model is published.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -175,6 +211,7 @@ class Card(_Part):
     export: Export | None = None
     files: dict[FileName, Sha256] = {}
     notes: tuple[str, ...] = ()
+    decisions: tuple[Decision, ...] = ()
 
     def to_json(self) -> str:
         """The text of ``card.json``."""

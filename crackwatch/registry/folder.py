@@ -8,6 +8,7 @@
     ├── .lock                       held by whoever changes anything here
     ├── .promotion                  only while the two pointers change
     ├── .staging-<random>/          only while a model is made
+    ├── .fresh-<random>             only while a pointer or a card is replaced
     └── <id>/                       card.json and the files whose sha256 it holds
 
 The pointers are text and not symbolic links: they survive a copy to any file system and through any
@@ -26,6 +27,7 @@ import secrets
 import shutil
 import stat
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 from crackwatch import locking
@@ -34,6 +36,9 @@ from crackwatch.registry.card import (
     CARD_FILE,
     MODEL_FILE,
     Card,
+    Decision,
+    Figures,
+    Threshold,
     checked_id,
     is_id,
     read_card,
@@ -44,7 +49,7 @@ _PREVIOUS = "previous"
 _LOCK = ".lock"
 _PROMOTION = ".promotion"
 _STAGING_PREFIX = ".staging-"
-_POINTER_PREFIX = ".pointer-"
+_FRESH_PREFIX = ".fresh-"  # of a file that is about to replace another
 
 _MAX_POINTER_BYTES = 256
 
@@ -108,6 +113,15 @@ class Registry:
                 f"Restore {folder} from a copy, or use another model.",
             )
         return card
+
+    def card_stamp(self, model_id: str) -> tuple[int, int, int]:
+        """Other numbers whenever the card was replaced; costs one stat. Raises ModelError."""
+        file = self.folder_of(model_id) / CARD_FILE
+        try:
+            found = file.stat()
+        except OSError as exc:
+            raise _cannot("read", file, exc) from exc
+        return found.st_mtime_ns, found.st_ino, found.st_size
 
     def verify(self, model_id: str) -> Card:
         """The card, once every file was found to be what the card says; changes nothing.
@@ -238,6 +252,48 @@ class Registry:
             self._swing(self._legible_champion(), previous)
             return previous
 
+    def set_threshold(
+        self,
+        model_id: str,
+        threshold: Threshold,
+        *,
+        decided_by: str,
+        reason: str,
+        figures: Figures | None = None,
+    ) -> Card:
+        """Gives a published model another threshold, and remembers the old one; its new card.
+
+        Raises ModelMissing, ModelTampered or LockedError; the card is then as it was.
+        """
+        with self.lock():
+            decision = Decision(
+                what="threshold",
+                decided_at=datetime.now(UTC),
+                decided_by=decided_by,
+                reason=reason,
+                old=self.card(model_id).threshold,
+                new=threshold,
+                figures=figures or {},
+            )
+            return self.decide(model_id, decision)
+
+    def decide(self, model_id: str, decision: Decision) -> Card:
+        """Adds a decision to a model's card; one with a new threshold makes it the model's own.
+
+        The files are verified first. The card is replaced whole: a reader sees the old one or the
+        new one. Raises ModelMissing, ModelTampered or LockedError.
+        """
+        with self.lock():
+            card = self.verify(model_id)
+            changed = card.model_copy(
+                update={
+                    "threshold": decision.new or card.threshold,
+                    "decisions": (*card.decisions, decision),
+                }
+            )
+            self._replace(self.folder_of(model_id) / CARD_FILE, changed.to_json())
+            return changed
+
     # ------------------------------------------------------------------------------ pointers
 
     def _legible_champion(self) -> str | None:
@@ -302,15 +358,18 @@ class Registry:
             raise _cannot("read", file, exc) from exc
 
     def _write_pointer(self, name: str, text: str) -> None:
-        target = self.folder / name
-        fresh = self.folder / f"{_POINTER_PREFIX}{secrets.token_hex(8)}"
+        self._replace(self.folder / name, f"{text}\n")
+
+    def _replace(self, target: Path, text: str) -> None:
+        """Gives a file of this folder, or of a model's, another content, whole and for good."""
+        fresh = self.folder / f"{_FRESH_PREFIX}{secrets.token_hex(8)}"
         try:
-            with fresh.open("x", encoding="ascii") as stream:
-                stream.write(f"{text}\n")
+            with fresh.open("x", encoding="utf-8") as stream:
+                stream.write(text)
                 stream.flush()
                 os.fsync(stream.fileno())
             fresh.replace(target)
-            _sync(self.folder)
+            _sync(target.parent)
         except OSError as exc:
             fresh.unlink(missing_ok=True)
             raise _cannot("write", target, exc) from exc
@@ -319,7 +378,7 @@ class Registry:
         for entry in list(self.folder.iterdir()):
             if entry.name.startswith(_STAGING_PREFIX):
                 shutil.rmtree(entry)
-            elif entry.name.startswith(_POINTER_PREFIX):
+            elif entry.name.startswith(_FRESH_PREFIX):
                 entry.unlink()
         self._finish_promotion()
 
