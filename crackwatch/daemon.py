@@ -23,7 +23,8 @@ from crackwatch.arrivals.intake import Backlog, Intake
 from crackwatch.arrivals.known import Known
 from crackwatch.arrivals.sentinel import Sentinel
 from crackwatch.batching import BatchQueue
-from crackwatch.domain import Fingerprint, Place, QuarantineReason, day_begins, working_day
+from crackwatch.domain import Fingerprint, Place, QuarantineReason, Window, day_begins, working_day
+from crackwatch.driftwatch import MOST_PICTURES, DriftWatch
 from crackwatch.errors import CrackwatchError, SystemFault
 from crackwatch.filing.mover import Mover
 from crackwatch.filing.names import DayDestinations
@@ -40,6 +41,7 @@ from crackwatch.pipeline import Pipeline
 from crackwatch.registry import Registry
 from crackwatch.runtime import SIDE
 from crackwatch.settings import Settings
+from crackwatch.store import drift as drift_rows
 from crackwatch.store.books import Books
 from crackwatch.store.engine import open_writer
 from crackwatch.store.heartbeats import Heartbeats
@@ -164,6 +166,7 @@ class Daemon:
             recursive=settings.files.recursive,
         )
 
+        self._drift = DriftWatch(self._sample_of_day, self.board)
         self._inspector = Inspector(
             pipeline=pipeline,
             queue=self._queue,
@@ -228,6 +231,7 @@ class Daemon:
             if not once and not self._stop.is_set():
                 self._sentinel.tend()
             if time.monotonic() >= next_status_s:
+                self._tend_drift()
                 self._write_status(self.state())
                 next_status_s = time.monotonic() + _STATUS_S
         return self._end(threads)
@@ -252,6 +256,7 @@ class Daemon:
             raise self._failure
         if self._failure is not None:
             return EXIT_INTERNAL
+        self._tend_drift(due=True)  # a run with --once has no other moment to tell of its pictures
         self._log.info("stopped")
         return 0
 
@@ -389,6 +394,7 @@ class Daemon:
                 threshold=self._inspector.judging.threshold,
                 station=self._settings.station.name,
                 last_golden=self._last_golden(),
+                drift=self._drift.found,
             )
             notify(f"STATUS={inspected:,} today, {flagged:,} flagged, {state}")
         with contextlib.suppress(OSError):  # a full disk must not end the station for its status
@@ -397,6 +403,23 @@ class Daemon:
     def _last_golden(self) -> LastGolden | None:
         beat = self._heart.last
         return LastGolden(beat.at, beat.good, beat.largest_difference) if beat else None
+
+    def _tend_drift(self, *, due: bool = False) -> None:
+        judging = self._inspector.judging
+        inspected, _ = self._inspector.today()
+        self._drift.tend(
+            judging.model_pk,
+            judging.classifier.model_id,
+            self._working_day(),
+            inspected,
+            due=due,
+        )
+
+    def _sample_of_day(self, model_pk: int, day: date) -> tuple[list[drift_rows.Sampled], str]:
+        settings = self._settings
+        since = day_begins(day, settings.station.tz, settings.report.day_start)
+        window = Window(since, datetime.now(UTC))
+        return drift_rows.sample_of(settings.database_file, window, model_pk, MOST_PICTURES)
 
     def _backlog(self) -> Backlog | None:
         """From memory where that is all there is; else counted, now and then."""

@@ -43,8 +43,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "runtime.reference": {"runtime"},
     "store": {"packaged"},
     "filing": {"inbox"},
-    "health": {"inbox", "locking"},
-    "reporting": {"__version__"},
+    "health": {"health.drift", "inbox", "locking"},
+    "health.drift": set(),  # arithmetic, for the publisher and the reports as well
+    "reporting": {"__version__", "health.drift"},
     # the parts brought together, each in one place
     "agreement": {"registry", "runtime"},
     "pipeline": {"inbox", "runtime", "verdict"},  # its adapters are Protocols
@@ -53,19 +54,22 @@ MAY_IMPORT: dict[str, set[str]] = {
     "audit": {"inbox"},
     "scoring": {"inbox", "runtime", "verdict"},
     "suspects": set(),
+    "driftwatch": {"health", "health.drift"},
     "inspector": {
         "arrivals", "batching", "champion", "health", "heartbeat", "pipeline", "registry",
         "settings",
     },
     "daemon": {
-        "arrivals", "batching", "champion", "filing", "health", "heartbeat", "images", "inbox",
-        "inspector", "locking", "logs", "pipeline", "registry", "runtime", "settings", "store", "suspects",
+        "arrivals", "batching", "champion", "driftwatch", "filing", "health", "heartbeat", "images",
+        "inbox", "inspector", "locking", "logs", "pipeline", "registry", "runtime", "settings", "store",
+        "suspects",
     },
     "synthetic": {"runtime"},
     "learned": set(),
     "promise": set(),
     "heatmaps": {"runtime", "runtime.weights"},
     "starters": {"agreement", "registry", "runtime", "runtime.openvino", "synthetic"},
+    "review": {"dataset", "filing", "store"},
     # the workshop
     "dataset": {"runtime"},
     "evaluation": {"dataset", "runtime"},
@@ -93,8 +97,8 @@ DOORS: dict[str, set[str]] = {
     "h5py": {"runtime.weights"},
     "keras": {"lenet", "runtime.reference", "training.fitting", "training.retraining"},
     "tensorflow": {"training.fitting", "training.quiet"},
-    "sqlalchemy": {"store.audits", "store.books", "store.engine", "store.heartbeats",
-                   "store.reports", "store.schema", "store.standing"},
+    "sqlalchemy": {"store.audits", "store.books", "store.drift", "store.engine", "store.heartbeats",
+                   "store.reports", "store.reviews", "store.schema", "store.standing"},
     "alembic": {"store.migrate"},
     "pydantic": {"settings", "registry.card"},
     "pydantic_core": {"settings"},

@@ -367,6 +367,7 @@ def test_the_json_has_the_keys_of_the_contract(station: Station, filler: Filler)
         "hourly": [
             {"hour": "2026-11-20T12:00:00+01:00", "normal": 1, "anomaly": 1, "quarantined": 1}
         ],
+        "drift": [],
     }
     unknown = document(summary_of(station))
     assert unknown["pending"] is None

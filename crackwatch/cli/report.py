@@ -71,6 +71,7 @@ def command(
     sha256, duplicate_of (id of the first inspection of the same bytes).
     """
     settings = load_settings(config)
+    from dataclasses import replace
     from datetime import UTC, datetime
 
     from crackwatch.reporting.when import window
@@ -80,6 +81,7 @@ def command(
         since, until, now=now, zone=settings.station.tz, day_start=settings.report.day_start
     )
 
+    from crackwatch import driftwatch
     from crackwatch.domain import Place
     from crackwatch.reporting.summary import Whereabouts, summarize
     from crackwatch.store.reports import reading
@@ -104,6 +106,8 @@ def command(
         if limit is None:
             limit = {"table": _ROWS_ON_A_SCREEN, "html": _ROWS_ON_PAPER}.get(output_format)
         summary = summarize(rows, span, whereabouts, lambda: _pending(settings, rows), limit=limit)
+        drift = driftwatch.of_window(rows.drift, span, settings.report.day_start)
+    summary = replace(summary, drift=drift)
     name = settings.station.name
     with _stream(output) as stream:
         if output_format == "json":

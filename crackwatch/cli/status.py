@@ -54,6 +54,7 @@ def _show(document: dict[str, Any]) -> None:
         ("last batch", document["last_batch_at"]),
         ("golden set", _golden(document.get("last_golden"))),
         ("watching by", document["observer"]),
+        ("drift", _drift(document.get("drift") or [])),
     ]
     for name, value in rows:
         if value is not None:
@@ -68,6 +69,25 @@ def _show(document: dict[str, Any]) -> None:
         click.echo(f"\nleft alone in the inbox: {len(document['left_alone'])}")
         for each in document["left_alone"][:10]:
             click.echo(f"  {each['path']}: {each['reason']}")
+
+
+def _drift(found: list[dict[str, Any]]) -> str | None:
+    """One line for all measures; a drift that was raised is among the problems, with its figures."""
+    if not found:
+        return None
+    raised = [each["measure"] for each in found if each["raised"]]
+    if raised:
+        return f"{found[0]['day']}: {', '.join(raised)} unlike what the model learned from"
+    from crackwatch.domain import DriftFinding
+    from crackwatch.health.drift import MIN_PICTURES
+
+    findings = {each["finding"] for each in found}
+    if DriftFinding.ALIKE in findings:
+        return "none: pictures are like those that the model learned from"
+    if DriftFinding.NO_REFERENCE in findings:
+        return "unknown: the model does not say what it learned from; retrain, or take a newer one"
+    most = max(each["n"] for each in found)
+    return f"too few to say: {most} pictures of this model today, {MIN_PICTURES} are needed"
 
 
 def _how_to_start(settings: Settings) -> str:

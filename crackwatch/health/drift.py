@@ -398,6 +398,22 @@ def _figure(value: float | None) -> str:
 # ------------------------------------------------------------------------------------ documents
 
 
+def document(found: DayDrift) -> dict[str, Any]:
+    """As JSON has it, in ``status`` and in a report."""
+    return {
+        "day": found.day.isoformat(),
+        "model": found.model,
+        "measure": found.measure,
+        "n": found.n,
+        "finding": found.finding.value,
+        "raised": found.raised,
+        "distance": found.distance,
+        "p": found.p,
+        "median": found.median,
+        "expected_median": found.expected_median,
+    }
+
+
 def _unsure(score: float) -> float:
     return max(SURE, score)
 

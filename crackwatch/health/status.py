@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from crackwatch import locking
-from crackwatch.domain import path_text
+from crackwatch.domain import DayDrift, path_text
+from crackwatch.health import drift
 from crackwatch.health.board import Problem
 from crackwatch.inbox import LeftAlone
 
@@ -57,6 +58,7 @@ class Status:
     observer: str | None = None
     threshold: float | None = None
     station: str | None = field(default=None)
+    drift: tuple[DayDrift, ...] = ()  # of the working day's pictures, when last looked at
     last_golden: LastGolden | None = None
 
 
@@ -78,6 +80,7 @@ def to_document(status: Status) -> dict[str, Any]:
     ]
     if status.last_golden is not None:
         document["last_golden"]["at"] = status.last_golden.at.isoformat(timespec="milliseconds")
+    document["drift"] = [drift.document(each) for each in status.drift]
     for key, value in document.items():
         if isinstance(value, datetime):
             document[key] = value.isoformat(timespec="milliseconds")

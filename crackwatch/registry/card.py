@@ -176,6 +176,33 @@ class Golden(_Part):
         return self.expected.get(runtime_key(runtime, precision), self.scores)
 
 
+class Spread(_Part):
+    """A distribution of ``n`` values as its quantiles, evenly spaced from the least to the largest."""
+
+    n: int = Field(gt=0)
+    quantiles: tuple[float, ...] = Field(min_length=2)
+
+
+class LightSpread(_Part):
+    """Brightness and sharpness of one kind of picture: see ``images.light``."""
+
+    brightness: Spread
+    sharpness: Spread
+
+
+class Reference(_Part):
+    """What the training data look like, for drift: as ``health.drift.Reference`` defines it.
+
+    ``score`` and ``normal`` are of the pictures whose honest score was below ``threshold``,
+    ``anomaly`` of the others.
+    """
+
+    threshold: Probability
+    score: Spread
+    normal: LightSpread
+    anomaly: LightSpread | None = None
+
+
 class Export(_Part):
     """How the OpenVINO files compared with Keras before the model was published."""
 
@@ -209,6 +236,7 @@ class Card(_Part):
     parent: ModelId | None = None
     golden: Golden
     export: Export | None = None
+    reference: Reference | None = None
     files: dict[FileName, Sha256] = {}
     notes: tuple[str, ...] = ()
     decisions: tuple[Decision, ...] = ()

@@ -6,6 +6,7 @@ from datetime import datetime, tzinfo
 from typing import Any
 
 from crackwatch.domain import Summary, path_text
+from crackwatch.health import drift
 
 
 def document(summary: Summary) -> dict[str, Any]:
@@ -61,6 +62,7 @@ def document(summary: Summary) -> dict[str, Any]:
             }
             for each in summary.hourly
         ],
+        "drift": [drift.document(each) for each in summary.drift],
     }
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from crackwatch.domain import HourCount, Summary, path_text
+from crackwatch.health.drift import REMEDY, in_words
 
 _HOURS_SHOWN = 48  # two days; beyond, the picture of the HTML report says more
 _BAR_WIDTH = 24
@@ -108,6 +109,20 @@ def sections(summary: Summary, hours_shown: int = _HOURS_SHOWN) -> tuple[Section
             _more(len(summary.quarantine), summary.quarantined),
         ),
     ]
+    raised = tuple(each for each in summary.drift if each.raised)
+    made.insert(
+        1,
+        Section(
+            "Drift: unlike what the model learned from",
+            (
+                Column("day", tone="faint"),
+                Column("pictures", right=True),
+                Column("what", path=True),
+            ),
+            tuple((each.day.isoformat(), f"{each.n:,}", in_words(each)) for each in raised),
+            REMEDY if raised else "",
+        ),
+    )
     if len(summary.hourly) <= hours_shown:
         made.insert(1, _hours(summary.hourly))
     return tuple(each for each in made if each.rows or each.more)

@@ -20,6 +20,7 @@ from sqlalchemy import (
 )
 
 from crackwatch.domain import Outcome, Place, Window
+from crackwatch.store.drift import DriftRows
 from crackwatch.store.engine import explained, open_reader
 from crackwatch.store.schema import from_microseconds, inspections, models
 from crackwatch.store.standing import Standing, standing
@@ -84,6 +85,11 @@ class ReportRows:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+
+    @property
+    def drift(self) -> DriftRows:
+        """The pictures' light and scores, as of the same moment."""
+        return DriftRows(self._connection)
 
     def counts(self, window: Window) -> Counts:
         """Everything that is counted in a window, from the window's covering index.
