@@ -28,7 +28,7 @@ COLUMNS = {
     "duplicate_of": "id of the first inspection of the very same bytes",
 }
 
-_NO_FILE = frozenset({"deleted", "superseded", "expired", "vanished"})
+NO_FILE = frozenset({"deleted", "superseded", "expired", "vanished"})
 # A spreadsheet takes a cell that begins with one of these for a formula, and runs it.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
@@ -60,7 +60,7 @@ def write(
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(COLUMNS)
     for line in lines:
-        path = b"" if line.standing in _NO_FILE else whereabouts(line)
+        path = b"" if line.standing in NO_FILE else whereabouts(line)
         writer.writerow(
             [
                 line.id,

@@ -127,12 +127,9 @@ class IncidentRows:
                 end = self._next_good(row.id)
             key = (end.id if end else None, row.model_pk, row.runtime, row.precision)
             groups.setdefault(key, []).append(row)
-        ends = {key[0] for key in groups} - {None}
-        ended = dict(
-            self._connection.execute(
-                select(beat.id, beat.beat_at).where(beat.id.in_(sorted(filter(None, ends))))
-            ).tuples()
-        )
+        ends = sorted({end_id for end_id, *_ in groups if end_id is not None})
+        goods = self._connection.execute(select(beat.id, beat.beat_at).where(beat.id.in_(ends)))
+        ended = {each.id: each.beat_at for each in goods}
         return [self._incident(rows, ended.get(key[0] or 0)) for key, rows in groups.items()]
 
     def with_beat(self, beat_id: int) -> Incident | None:
