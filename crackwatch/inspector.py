@@ -10,6 +10,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from typing import TypeVar
 
@@ -71,6 +72,8 @@ class Inspector:
         self.last_batch_at: datetime | None = None
         self._today: tuple[date, int, int] | None = None  # day, inspected, anomalies
         self._refused_champion: tuple[str, float] | None = None  # id, when to try again
+        # of the card whose threshold is in force; None: the one that was loaded may have changed
+        self._card_stamp: tuple[int, int, int] | None = None
         self._next_refused_s = 0.0
         self._unvouched = False  # something was judged since the last beat
 
@@ -236,6 +239,8 @@ class Inspector:
             wanted = self._registry.champion()
             if wanted is None or wanted == self.judging.classifier.model_id:
                 self._board.clear("champion_refused")
+                if wanted:
+                    self._follow_threshold(wanted)
                 return
             refused = self._refused_champion
             if refused and refused[0] == wanted and time.monotonic() < refused[1]:
@@ -261,6 +266,30 @@ class Inspector:
             model=self.judging.classifier.model_id,
             threshold=self.judging.threshold,
         )
+
+    def _follow_threshold(self, model_id: str) -> None:
+        """Takes what ``crackwatch tune --apply`` gave the model in force; its weights are the same."""
+        try:
+            stamp = self._registry.card_stamp(model_id)
+            if stamp == self._card_stamp:
+                return
+            card = self._registry.card(model_id)
+        except ModelError as exc:
+            self._card_stamp = None
+            self._board.report(
+                "card_refused",
+                "warning",
+                f"the card of the model in force cannot be read, its threshold stays "
+                f"{self.judging.threshold:g}: {exc.problem}",
+                exc.remedy,
+            )
+            return
+        self._card_stamp = stamp
+        self._board.clear("card_refused")
+        old, new = self.judging.threshold, champion.threshold_of(card, self._model_settings)
+        if new != old:
+            self.judging = replace(self.judging, threshold=new)
+            self._log.info("threshold_taken", model=model_id, threshold=new, before=old)
 
     # ------------------------------------------------------------------- faults and their end
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from crackwatch import inspector as inspector_module
 from crackwatch import logs
+from crackwatch.agreement import GoldenSet
 from crackwatch.arrivals.gate import Gate
 from crackwatch.arrivals.intake import Intake
 from crackwatch.arrivals.known import Known
@@ -17,8 +21,8 @@ from crackwatch.health.board import Board
 from crackwatch.heartbeat import Heart
 from crackwatch.inbox import NamePolicy
 from crackwatch.inspector import Inspector
-from crackwatch.pipeline import Pipeline
-from crackwatch.registry import Registry
+from crackwatch.pipeline import Judging, Pipeline
+from crackwatch.registry import Registry, Threshold
 from crackwatch.settings import ModelSettings
 from tests.disks import as_an_ordinary_user
 from tests.model_folders import publish_golden
@@ -26,9 +30,22 @@ from tests.station import DAY, Station, jpeg
 
 
 class Bench:
-    """An inspector on a real station; ``turn`` hands it pictures and waits until it is idle."""
+    """An inspector on a real station; ``turn`` hands it pictures and waits until it is idle.
 
-    def __init__(self, station: Station, pipeline: Pipeline) -> None:
+    Without ``judging`` and ``golden`` the station's own classifier is in force.
+    """
+
+    def __init__(
+        self,
+        station: Station,
+        pipeline: Pipeline,
+        *,
+        judging: Judging | None = None,
+        golden: GoldenSet | None = None,
+        settings: ModelSettings | None = None,
+        once: bool = True,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.station = station
         self.board = Board()
         self.queue = BatchQueue(
@@ -38,7 +55,16 @@ class Bench:
         gate = Gate(settle_s=1.0, incomplete_s=1.0, network=False)
         policy = NamePolicy(["*.jpg"], recursive=True)
         registry = Registry(station.root / "models")
-        golden = publish_golden(registry, station.classifier)
+        self.stop = threading.Event()
+        self.heart = Heart(
+            golden=golden or publish_golden(registry, station.classifier),
+            registry=registry,
+            books=station.heartbeats,
+            board=self.board,
+            log=logs.get(),
+            every_s=3600.0,
+            monotonic=monotonic,
+        )
         self.inspector = Inspector(
             pipeline=pipeline,
             queue=self.queue,
@@ -46,20 +72,13 @@ class Bench:
             board=self.board,
             log=logs.get(),
             registry=registry,
-            model_settings=ModelSettings(),
+            model_settings=settings or ModelSettings(),
             rows=station.books,
-            judging=station.judging(),
-            heart=Heart(
-                golden=golden,
-                registry=registry,
-                books=station.heartbeats,
-                board=self.board,
-                log=logs.get(),
-                every_s=3600.0,
-            ),
-            stop=threading.Event(),
+            judging=judging or station.judging(),
+            heart=self.heart,
+            stop=self.stop,
             working_day=lambda: DAY,
-            once=True,
+            once=once,
         )
 
     def turn(self, *names: str) -> None:
@@ -130,6 +149,85 @@ def test_a_picture_is_moved_later_even_where_the_station_is_never_idle(
             monkeypatch.setattr(Inspector, "_idle", _never)
             bench.turn("b.jpg")
         assert _flagged(station) == {"locked/a.jpg", "b.jpg"}
+
+
+# ---------------------------------------------------------------- another threshold, same model
+
+
+def _tuned(registry: Registry, model_id: str, value: float) -> None:
+    threshold = Threshold(value=value, chosen_by="a test")
+    registry.set_threshold(model_id, threshold, decided_by="anna", reason="a goal")
+
+
+def test_a_threshold_that_was_tuned_is_taken_between_two_batches(tmp_path: Path) -> None:
+    station = Station(tmp_path)
+    model_id = station.classifier.model_id
+    with station.pipeline() as pipeline, capture_logs() as logged:
+        bench = Bench(station, pipeline)
+        registry = Registry(tmp_path / "models")
+        registry.promote(model_id)
+        for number, value in enumerate((None, 0.95, 0.85)):  # dark pictures score 0.9
+            if value is not None:
+                _tuned(registry, model_id, value)
+            station.put(f"{number}.jpg", jpeg(dark=True, seed=number))
+            bench.turn(f"{number}.jpg")
+        assert bench.told == []
+    rows = station.rows()
+    assert [row["threshold"] for row in rows] == [0.5, 0.95, 0.85]
+    assert [row["outcome"] for row in rows] == ["anomaly", "normal", "anomaly"]
+    assert [
+        (entry["before"], entry["threshold"])
+        for entry in logged
+        if entry["event"] == "threshold_taken"
+    ] == [(0.5, 0.95), (0.95, 0.85)]
+
+
+def test_a_threshold_tuned_between_loading_and_the_first_batch_is_not_missed(
+    tmp_path: Path,
+) -> None:
+    station = Station(tmp_path)
+    with station.pipeline() as pipeline:
+        loaded = station.judging()
+        publish_golden(Registry(tmp_path / "models"), station.classifier)
+        _tuned(Registry(tmp_path / "models"), loaded.classifier.model_id, 0.95)
+        Registry(tmp_path / "models").promote(loaded.classifier.model_id)
+        bench = Bench(station, pipeline, judging=loaded)
+        station.put("a.jpg", jpeg(dark=True))
+        bench.turn("a.jpg")
+    assert [row["threshold"] for row in station.rows()] == [0.95]
+
+
+def test_a_number_in_the_settings_stands_above_the_card(tmp_path: Path) -> None:
+    station = Station(tmp_path)
+    with station.pipeline() as pipeline:
+        bench = Bench(
+            station, pipeline, judging=station.judging(0.7), settings=ModelSettings(threshold=0.7)
+        )
+        registry = Registry(tmp_path / "models")
+        registry.promote(station.classifier.model_id)
+        _tuned(registry, station.classifier.model_id, 0.95)
+        station.put("a.jpg", jpeg(dark=True))
+        bench.turn("a.jpg")
+    assert [row["threshold"] for row in station.rows()] == [0.7]
+
+
+def test_a_card_that_cannot_be_read_changes_nothing_and_is_told_of(tmp_path: Path) -> None:
+    station = Station(tmp_path)
+    with station.pipeline() as pipeline:
+        bench = Bench(station, pipeline)
+        registry = Registry(tmp_path / "models")
+        registry.promote(station.classifier.model_id)
+        card = registry.folder_of(station.classifier.model_id) / "card.json"
+        whole = card.read_text()
+        bench.turn()
+        card.write_text(whole[:100])
+        station.put("a.jpg", jpeg(dark=True))
+        bench.turn("a.jpg")
+        assert any("its threshold stays 0.5" in told for told in bench.told)
+        card.write_text(whole)
+        bench.turn()
+        assert not any("its threshold stays" in told for told in bench.told)
+    assert [row["threshold"] for row in station.rows()] == [0.5]
 
 
 def _never(_: Inspector) -> None:
