@@ -28,8 +28,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "audit": ("audit", "Prove that everything that arrived is accounted for."),
     "classify": ("classify", "Score pictures without recording or moving them."),
     "dataset": ("dataset", "Take in labelled pictures to learn from."),
+    "review": ("review", "Say what pictures really show; models learn from it."),
     "retrain": ("retrain", "Train a challenger and promote it if it is no worse."),
     "evaluate": ("evaluate", "Score a labelled folder, with exact intervals."),
+    "containment": ("containment", "List what a failed golden set throws into doubt."),
     "models": ("models", "List, show, promote, roll back and verify models."),
     "db": ("db", "Migrate, inspect and back up the database."),
 }

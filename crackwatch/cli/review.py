@@ -1,0 +1,538 @@
+"""``crackwatch review``: a person says what pictures really show."""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from crackwatch.cli.options import config_option, echo_json, format_option, load_settings
+from crackwatch.cli.progress import progress_bar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from datetime import datetime
+
+    from crackwatch.review.copies import Copies
+    from crackwatch.review.exchange import Imported, Table
+    from crackwatch.review.listing import Reviewed
+    from crackwatch.review.locating import Locator
+    from crackwatch.review.marking import Marked, Marker
+    from crackwatch.settings import Settings
+    from crackwatch.store.reviews import Review, ReviewBooks, Seen
+
+_ROWS_ON_A_SCREEN = 20
+_LABELS = ("crack", "ok")
+
+
+@click.group(epilog="Example: crackwatch review mark 4711 ok --note 'a joint, not a crack'")
+def command() -> None:
+    """What people say of pictures: kept with who and when, and learned from by retrain.
+
+    The latest label of a picture counts. Its copy lies in the station's dataset, in
+    reviewed/anomaly or reviewed/normal.
+    """
+
+
+# ---------------------------------------------------------------------------------------- mark
+
+
+@command.command(
+    "mark", epilog="Example: crackwatch review mark flagged/2026-11-23/wall-17.jpg ok --by anna"
+)
+@click.argument("picture", metavar="PATH|ID")
+@click.argument("label", metavar="crack|ok", type=click.Choice(_LABELS))
+@click.option("--note", metavar="TEXT", help="Why, for whoever reads it later.")
+@click.option("--by", metavar="NAME", help="Who says so [default: the user logged in].")
+@config_option
+@format_option("table", "json")
+def mark_command(
+    picture: str,
+    label: str,
+    note: str | None,
+    by: str | None,
+    config: str | None,
+    output_format: str,
+) -> None:
+    """Say what one picture shows.
+
+    ID is the number of an inspection. PATH is a file, as it is or as reports print it; a path below
+    the inbox or another of the station's folders; or the source of an inspection. A picture that was
+    never inspected can be marked as well. The picture must be the one that was inspected, and must
+    decode. Saying the same again changes nothing.
+
+    JSON: label by at note changed inspection source path picture sha256 score verdict agrees
+    earlier[{label by at note}].
+    """
+    settings = load_settings(config)
+    who = _who(by)
+    from crackwatch.errors import UsageError
+    from crackwatch.review.marking import WORDS, checked_note
+
+    written = checked_note(note)
+    with _station(settings, writable=True) as station:
+        located, marker = station.locator(picture), station.marker()
+        try:
+            seen = marker.read(located)
+        except UsageError:
+            moved = station.locator(picture)
+            if moved == located:
+                raise
+            seen = marker.read(moved)  # the running station has just filed it
+        marked = marker.mark(seen, WORDS[label], who, written)
+        shown = station.marked(marked, seen.path)
+    if output_format == "json":
+        echo_json(shown)
+        return
+    verb = "marked" if marked.changed else "was marked already"
+    click.echo(f"{verb} {shown['label']} by {_plain(shown['by'])}: {shown['path']}")
+    if marked.inspection is not None:
+        score = "" if shown["score"] is None else f", score {shown['score']:.4f}"
+        opinion = {True: "agrees", False: "DISAGREES", None: "has no verdict"}[shown["agrees"]]
+        click.echo(f"inspection {marked.inspection.id} {opinion}: {shown['verdict']}{score}")
+    others = [each for each in shown["earlier"] if each["label"] != shown["label"]]
+    for each in others:
+        click.echo(f"earlier label {each['label']} by {_plain(each['by'])}, {each['at']}")
+    click.echo(f"to learn from: {shown['picture']}")
+
+
+# ---------------------------------------------------------------------------------------- list
+
+
+@command.command("list", epilog="Example: crackwatch review list --band --limit 10")
+@click.option(
+    "--since",
+    metavar="WHEN",
+    help="Reviewed since WHEN, such as yesterday; with --band: inspected since WHEN.",
+)
+@click.option("--contradictions", is_flag=True, help="Only pictures that were given both labels.")
+@click.option(
+    "--band",
+    is_flag=True,
+    help="What to look at next: inspections in the review band that nobody reviewed, those nearest "
+    "to the threshold first.",
+)
+@click.option(
+    "--limit",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help=f"List N pictures at most [default: {_ROWS_ON_A_SCREEN} in a table, else all].",
+)
+@config_option
+@format_option("table", "json", "csv")
+def list_command(
+    since: str | None,
+    contradictions: bool,
+    band: bool,
+    limit: int | None,
+    config: str | None,
+    output_format: str,
+) -> None:
+    """List reviewed pictures, the latest review first, and whether label and verdict agree.
+
+    Copies that a crash left in the wrong folder are put right.
+
+    JSON: crack ok disagreeing contradictions shown reviews[{label by at note inspection source path
+    picture sha256 score threshold verdict agrees contradictory in_conflict copy_lost labels[{label
+    by at note sha256}]}]. in_conflict: another file with equal pixels has the other label, so that
+    retrain leaves both out. With --band: waiting shown band[{inspection inspected_at score threshold
+    verdict model source path sha256}].
+    """
+    from crackwatch.errors import UsageError
+
+    if band and contradictions:
+        raise UsageError(
+            "--band and --contradictions: the one lists what nobody reviewed, the other what was",
+            "Give one of the two.",
+        )
+    settings = load_settings(config)
+    moment = _moment(settings, since)
+    if limit is None and output_format == "table":
+        limit = _ROWS_ON_A_SCREEN
+    with _station(settings, writable=False) as station:
+        if band:
+            waiting = station.books.waiting(moment)
+            _show_band(station, waiting, limit, output_format)
+            return
+        lost = station.mend()
+        from crackwatch.review.listing import listing
+
+        found = listing(station.books, moment, contradictions=contradictions)
+        _show_reviews(station, found, lost, limit, output_format)
+
+
+def _show_band(
+    station: _Station, waiting: Sequence[Seen], limit: int | None, output_format: str
+) -> None:
+    documents = [station.waiting(each) for each in waiting[:limit]]
+    if output_format == "json":
+        echo_json({"waiting": len(waiting), "shown": len(documents), "band": documents})
+    elif output_format == "csv":
+        _echo_csv(documents, _BAND_COLUMNS)
+    else:
+        if station.settings.model.review_band is None:
+            click.echo(
+                "This station has no review band: set model.review_low and model.review_high.",
+                err=True,
+            )
+        click.echo(f"{len(waiting):,} waiting for a person's eye")
+        for each in documents:
+            click.echo(
+                f"  {each['inspection']:>8}  {each['score']:.4f}  {each['verdict']:<8}"
+                f"{each['path']}"
+            )
+        _echo_more(len(waiting), len(documents))
+        if documents:
+            click.echo(
+                f"Say what one shows: crackwatch review mark {documents[0]['inspection']} ok"
+            )
+
+
+def _show_reviews(
+    station: _Station,
+    found: Sequence[Reviewed],
+    lost: frozenset[bytes],
+    limit: int | None,
+    output_format: str,
+) -> None:
+    documents = [station.reviewed(each, lost) for each in found]
+    counts = {
+        "crack": sum(each["label"] == "crack" for each in documents),
+        "ok": sum(each["label"] == "ok" for each in documents),
+        "disagreeing": sum(each["agrees"] is False for each in documents),
+        "contradictions": sum(each["contradictory"] for each in documents),
+    }
+    shown = documents[:limit]
+    if output_format == "json":
+        echo_json({**counts, "shown": len(shown), "reviews": shown})
+        return
+    if output_format == "csv":
+        _echo_csv(shown, _REVIEW_COLUMNS)
+        return
+    click.echo(
+        f"{len(documents):,} reviewed: {counts['crack']:,} crack, {counts['ok']:,} ok; "
+        f"{counts['disagreeing']:,} against the verdict, {counts['contradictions']:,} contradictory"
+    )
+    for each in shown:
+        score = "" if each["score"] is None else f"{each['score']:.4f}"
+        opinion = {True: "agrees", False: "DISAGREES", None: ""}[each["agrees"]]
+        click.echo(
+            f"  {each['at'][:16].replace('T', ' ')}  {each['label']:<6}{_plain(each['by']):<12} "
+            f"{score:<7}{each['verdict'] or '':<9}{opinion:<10} {each['path'] or each['picture']}"
+        )
+        if each["note"]:
+            click.echo(f"      note: {_plain(each['note'])}")
+        if each["contradictory"]:
+            click.echo("      both labels were given:")
+            for one in each["labels"]:
+                click.echo(f"        {one['label']:<6}{_plain(one['by'])}, {one['at']}")
+        if each["in_conflict"]:
+            click.echo("      a file with equal pixels has the other label: retrain uses neither")
+        if each["copy_lost"]:
+            click.echo("      its copy is gone: mark it again")
+    _echo_more(len(documents), len(shown))
+
+
+def _echo_more(total: int, shown: int) -> None:
+    if total > shown:
+        click.echo(f"and {total - shown:,} more: --limit {total}, or --format json or csv for all")
+
+
+# ----------------------------------------------------------------------------- import and export
+
+
+@command.command(
+    "import", epilog="Example: crackwatch review import reviewed-by-anna.csv --by anna"
+)
+@click.argument("table", type=click.Path(path_type=Path))
+@click.option("--by", metavar="NAME", help="Who, where a row names nobody [default: the user].")
+@config_option
+@format_option("table", "json")
+def import_command(table: Path, by: str | None, config: str | None, output_format: str) -> None:
+    """Mark the pictures of a CSV file.
+
+    Its first line names the columns: label (crack or ok; anomaly and normal mean the same), and path
+    or id (where both are given, id is meant); by, note, at (ISO 8601: the label was given then, and
+    counts only if no later one was) and sha256 (the picture must have it) may be there, other
+    columns are left alone. Rows without a label are passed over, so that a column label added to
+    'report --format csv' is enough. The file is checked whole before anything is marked.
+
+    JSON: marked unchanged without_label ignored_columns[] refused[{line what reason}].
+    """
+    settings = load_settings(config)
+    who = _who(by)
+    from datetime import UTC, datetime
+
+    from crackwatch.errors import UsageError
+    from crackwatch.review import exchange
+
+    name = _plain(os.fsdecode(os.fsencode(table)))
+    try:
+        content = table.read_bytes()
+    except OSError as exc:
+        raise UsageError(f"{name}: cannot be read: {exc.strerror}", "Name a CSV file.") from exc
+    parsed = exchange.parse(content, name, settings.station.tz, datetime.now(UTC))
+    with _station(settings, writable=True) as station, progress_bar("checking, marking") as show:
+        importer = exchange.Importer(
+            station.books, station.copies, station.locator, station.marker(), who
+        )
+        result = importer(parsed.rows, show)
+    _show_import(name, parsed, result, output_format)
+    if result.refused and not result.marked and not result.unchanged:
+        raise UsageError(
+            f"{name}: not one of its {len(result.refused)} pictures could be marked",
+            "See the reasons above; --format json lists all of them.",
+        )
+
+
+def _show_import(name: str, parsed: Table, result: Imported, output_format: str) -> None:
+    if output_format == "json":
+        echo_json(
+            {
+                "marked": result.marked,
+                "unchanged": result.unchanged,
+                "without_label": parsed.without_label,
+                "ignored_columns": list(parsed.ignored_columns),
+                "refused": [
+                    {"line": each.line, "what": _plain(each.what), "reason": each.reason}
+                    for each in result.refused
+                ],
+            }
+        )
+        return
+    for each in result.refused[:_ROWS_ON_A_SCREEN]:
+        click.echo(f"refused: {name}: line {each.line}: {each.reason}", err=True)
+    if len(result.refused) > _ROWS_ON_A_SCREEN:
+        click.echo(f"refused: {len(result.refused) - _ROWS_ON_A_SCREEN} more", err=True)
+    click.echo(
+        f"marked {result.marked}, {result.unchanged} were marked so already, "
+        f"{len(result.refused)} refused, {parsed.without_label} rows without a label"
+    )
+
+
+@command.command("export", epilog="Example: crackwatch review export reviews.csv")
+@click.argument("table", type=click.Path(path_type=Path), required=False, metavar="[FILE]")
+@config_option
+def export_command(table: Path | None, config: str | None) -> None:
+    """Write every label that was ever given as CSV, oldest first, to FILE or standard output.
+
+    'review import' takes it back: after it the same labels are there, none of them twice. Columns:
+    id (of the inspection), path (of the copy), label, by, at, note, sha256. A cell that a
+    spreadsheet would take for a formula begins with an apostrophe, which the import takes off.
+    """
+    settings = load_settings(config)
+    from crackwatch.errors import UsageError
+    from crackwatch.review import exchange
+
+    with _station(settings, writable=False) as station:
+        reviews = station.books.all()
+        if table is None:
+            exchange.write(sys.stdout, reviews, station.copies, settings.station.tz)
+            return
+        partial = table.with_name(f".{table.name}.part")
+        try:
+            with partial.open("w", encoding="utf-8", newline="") as stream:
+                exchange.write(stream, reviews, station.copies, settings.station.tz)
+            partial.replace(table)
+        except OSError as exc:
+            with contextlib.suppress(OSError):
+                partial.unlink()
+            raise UsageError(
+                f"{table}: cannot be written: {exc.strerror}",
+                "Name a file in a folder that exists.",
+            ) from exc
+    click.echo(f"{len(reviews):,} labels written to {table}", err=True)
+
+
+# --------------------------------------------------------------------------------------- wiring
+
+
+@dataclass(frozen=True)
+class _Station:
+    """What the commands need of one station, and how its pictures are shown."""
+
+    settings: Settings
+    books: ReviewBooks
+    copies: Copies
+    locator: Locator
+    whereabouts: Callable[[Seen], bytes]
+
+    def marker(self) -> Marker:
+        from crackwatch.cli.workshop import decoder  # the decoder is for those who mark alone
+        from crackwatch.review.marking import Marker
+
+        return Marker(self.books, self.copies, decoder(self.settings))
+
+    def mend(self) -> frozenset[bytes]:
+        """Files what a crash left; the hashes of the pictures whose copy is lost."""
+        from crackwatch.errors import CrackwatchError
+        from crackwatch.review.marking import by_picture, mend
+
+        reviews = self.books.all()
+        if not reviews:
+            return frozenset()  # nothing to mend, and no folder to make for it
+        try:
+            return frozenset(each.sha256 for each in mend(self.books, self.copies))
+        except CrackwatchError as exc:  # the list is what was asked for
+            click.echo(f"crackwatch: copies were not looked after: {exc}", err=True)
+        latest = [each[-1] for each in by_picture(reviews).values()]
+        return frozenset(each.sha256 for each in latest if not self.copies.there(each.picture))
+
+    def marked(self, marked: Marked, path: bytes) -> dict[str, Any]:
+        review, seen = marked.review, marked.inspection
+        return {
+            **self._label(review),
+            "changed": marked.changed,
+            **self._inspection(seen),
+            "path": _text(path),
+            "picture": _text(self.copies.path(review.picture)),
+            "sha256": review.sha256.hex(),
+            "agrees": _agrees(review, seen),
+            "earlier": [self._label(each) for each in marked.earlier],
+        }
+
+    def reviewed(self, each: Reviewed, lost: frozenset[bytes]) -> dict[str, Any]:
+        review = each.latest
+        return {
+            **self._label(review),
+            **self._inspection(each.inspection),
+            "picture": _text(self.copies.path(review.picture)),
+            "sha256": review.sha256.hex(),
+            "agrees": each.agrees,
+            "contradictory": each.contradictory,
+            "in_conflict": each.in_conflict,
+            "copy_lost": review.sha256 in lost,
+            "labels": [{**self._label(one), "sha256": one.sha256.hex()} for one in each.labels],
+        }
+
+    def waiting(self, seen: Seen) -> dict[str, Any]:
+        document = self._inspection(seen)
+        document["model"] = seen.model
+        document["sha256"] = seen.sha256.hex() if seen.sha256 else None
+        return document
+
+    def _label(self, review: Review) -> dict[str, Any]:
+        from crackwatch.review.marking import word
+
+        return {
+            "label": word(review.label),
+            "by": review.by,
+            "at": self._iso(review.at),
+            "note": review.note,
+        }
+
+    def _inspection(self, seen: Seen | None) -> dict[str, Any]:
+        gone = {"deleted", "superseded", "expired", "vanished"}
+        return {
+            "inspection": seen.id if seen else None,
+            "inspected_at": self._iso(seen.inspected_at) if seen else None,
+            "source": _text(seen.source) if seen else None,
+            "path": _text(self.whereabouts(seen)) if seen and seen.standing not in gone else None,
+            "score": seen.score if seen else None,
+            "threshold": seen.threshold if seen else None,
+            "verdict": seen.outcome.value if seen else None,
+        }
+
+    def _iso(self, moment: datetime) -> str:
+        return moment.astimezone(self.settings.station.tz).isoformat()
+
+
+@contextlib.contextmanager
+def _station(settings: Settings, *, writable: bool) -> Iterator[_Station]:
+    from crackwatch.domain import Place
+    from crackwatch.reporting.summary import Whereabouts
+    from crackwatch.review.copies import REVIEWED, Copies
+    from crackwatch.review.locating import Locator
+    from crackwatch.store.reviews import opened
+
+    folders = settings.folders
+    places = {
+        Place.FLAGGED: os.fsencode(folders.flagged),
+        Place.ARCHIVED: os.fsencode(folders.archive),
+        Place.QUARANTINED: os.fsencode(folders.quarantine),
+    }
+    inbox = os.fsencode(folders.inbox)
+    whereabouts = Whereabouts(inbox, places)
+    with opened(settings.database_file, settings.station.name, writable=writable) as books:
+        yield _Station(
+            settings,
+            books,
+            Copies(folders.dataset / REVIEWED),
+            Locator(books, inbox, places, os.fsencode(settings.file.parent), whereabouts),
+            whereabouts,
+        )
+
+
+def _who(by: str | None) -> str:
+    """Who speaks: as told, else who called sudo, else whose process this is."""
+    from crackwatch.errors import UsageError
+    from crackwatch.review.marking import checked_name
+
+    if by is None:
+        try:
+            by = os.environ.get("SUDO_USER") or getpass.getuser()
+        except (KeyError, OSError) as exc:  # a user without a name, in a container say
+            raise UsageError("nobody knows who you are", "Say it with --by NAME.") from exc
+    return checked_name(by)
+
+
+def _moment(settings: Settings, since: str | None) -> datetime | None:
+    if since is None:
+        return None
+    from datetime import UTC, datetime
+
+    from crackwatch.reporting.when import instant
+
+    return instant(
+        since,
+        now=datetime.now(UTC),
+        zone=settings.station.tz,
+        day_start=settings.report.day_start,
+    )
+
+
+def _agrees(review: Review, seen: Seen | None) -> bool | None:
+    if seen is None or seen.score is None:
+        return None
+    return review.label.value == seen.outcome.value
+
+
+def _text(path: bytes) -> str:
+    from crackwatch.domain import path_text
+
+    return path_text(path)
+
+
+def _plain(text: str) -> str:
+    """Text of a person in one line of a table, with nothing in it that moves a cursor."""
+    return _text(os.fsencode(" ".join(text.split())))
+
+
+_REVIEW_COLUMNS = (
+    "inspection", "path", "label", "by", "at", "note", "score", "threshold", "verdict", "agrees",
+    "contradictory", "in_conflict", "copy_lost", "picture", "sha256",
+)  # fmt: skip
+_BAND_COLUMNS = (
+    "inspection", "path", "inspected_at", "score", "threshold", "verdict", "model", "source",
+    "sha256",
+)  # fmt: skip
+
+
+def _echo_csv(documents: Sequence[dict[str, Any]], columns: Sequence[str]) -> None:
+    import csv
+
+    from crackwatch.review.exchange import guarded
+
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    # "id", so that 'review import' takes the list once it has labels
+    writer.writerow("id" if column == "inspection" else column for column in columns)
+    for each in documents:
+        cells = (each[column] for column in columns)
+        writer.writerow(guarded(cell) if isinstance(cell, str) else cell for cell in cells)

@@ -1,0 +1,84 @@
+"""What people said, picture by picture, held against what the station had said; changes nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from crackwatch.domain import Label, Outcome
+from crackwatch.review.marking import by_picture
+from crackwatch.store.reviews import Review, ReviewBooks, Seen
+
+
+@dataclass(frozen=True, slots=True)
+class Reviewed:
+    """One reviewed picture. ``labels`` are all that were given, the one that counts last.
+
+    Labels of other files with equal pixels, turned or mirrored as they may be, are among them.
+    ``in_conflict``: such a file has the other label as the one that counts, so that ``retrain``
+    leaves both out until a person marks one of them anew.
+    """
+
+    latest: Review
+    labels: tuple[Review, ...]
+    inspection: Seen | None
+    in_conflict: bool
+
+    @property
+    def contradictory(self) -> bool:
+        """Whether both labels were given, by whomever and whenever."""
+        return len({each.label for each in self.labels}) > 1
+
+    @property
+    def agrees(self) -> bool | None:
+        """Whether the label is the verdict; None where there was none."""
+        if self.inspection is None or self.inspection.outcome is Outcome.QUARANTINED:
+            return None
+        return self.latest.label.value == self.inspection.outcome.value
+
+
+def listing(
+    books: ReviewBooks, since: datetime | None = None, *, contradictions: bool = False
+) -> list[Reviewed]:
+    """Every reviewed picture, the latest review first; only those reviewed since a moment, or only
+    those with contradictory labels, if asked for. Raises SystemFault, StoreError.
+    """
+    everything = books.all()
+    pictures = by_picture(everything)
+    alike: dict[bytes, list[Review]] = {}
+    for review in everything:
+        alike.setdefault(review.pixels, []).append(review)
+    in_force: dict[bytes, set[Label]] = {}
+    for history in pictures.values():
+        in_force.setdefault(history[-1].pixels, set()).add(history[-1].label)
+    wanted = [
+        history
+        for history in pictures.values()
+        if since is None or history[-1].at >= since
+        if not contradictions or len({each.label for each in alike[history[-1].pixels]}) > 1
+    ]
+    named = books.inspections(
+        each.inspection_id for history in wanted for each in history if each.inspection_id
+    )
+    found = [
+        Reviewed(
+            latest=history[-1],
+            # of other files first, so that the one that counts for this file is last
+            labels=(
+                *(each for each in alike[history[-1].pixels] if each.sha256 != history[-1].sha256),
+                *history,
+            ),
+            inspection=_inspection(books, named, history),
+            in_conflict=len(in_force[history[-1].pixels]) > 1,
+        )
+        for history in wanted
+    ]
+    return sorted(found, key=lambda each: (each.latest.at, each.latest.id or 0), reverse=True)
+
+
+def _inspection(books: ReviewBooks, named: dict[int, Seen], history: list[Review]) -> Seen | None:
+    """The inspection that a reviewer saw last, else one that came after the review."""
+    for review in reversed(history):
+        if review.inspection_id in named:
+            return named[review.inspection_id]
+    return books.of_bytes(history[-1].sha256)
