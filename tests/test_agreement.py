@@ -7,10 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from crackwatch.agreement import (
     check_golden,
     compare_export,
+    expected_scores,
+    golden_set,
     pixels_sha256,
     read_golden,
     write_golden,
@@ -114,3 +117,34 @@ def test_golden_scores_hold_the_classifier_to_its_card() -> None:
             check_golden(Recorded(*scores), shown, (0.1, 0.2, 0.9), 1e-4, 0.5)
     with pytest.raises(ModelDisagrees, match="1 of 3 verdicts are flipped"):
         check_golden(Recorded(0.1, 0.2, 0.89999), shown, (0.1, 0.2, 0.9), 1e-4, 0.9)
+
+
+def test_at_publication_each_runtime_says_what_it_gives() -> None:
+    shown = pictures(2)
+    asked = {("openvino", "f32"): Recorded(0.1, 0.9), ("keras", "f32"): Recorded(0.1, 0.8)}
+    expected = expected_scores(shown, asked)
+    golden = Golden(pixels_sha256="0" * 64, scores=(0.1, 0.8), expected=expected)
+    assert golden.expects("openvino", "f32") == pytest.approx((0.1, 0.9))
+    assert golden.expects("keras", "f32") == pytest.approx((0.1, 0.8))
+    assert golden.expects("openvino", "fast") == (0.1, 0.8), "Keras's where nobody asked"
+    with pytest.raises(ModelDisagrees, match="no probability"):
+        expected_scores(shown, {("openvino", "f32"): Recorded(0.1, float("nan"))})
+
+
+def test_a_runtime_is_held_against_its_own_scores(tmp_path: Path) -> None:
+    sha256 = write_golden(tmp_path, pictures(2))
+    known = card(
+        "one",
+        golden=Golden(
+            pixels_sha256=sha256, scores=(0.2, 0.9), expected={"openvino/f32": (0.201, 0.9)}
+        ),
+    )
+    golden = golden_set(tmp_path, known, "openvino", "f32")
+    golden.prove(Recorded(0.2019, 0.9), 0.5)
+    with pytest.raises(ModelDisagrees, match=r"is 0\.0019 \(allowed: 0\.001\), and 0 of 2"):
+        golden.prove(Recorded(0.1991, 0.9), 0.5)
+
+
+def test_a_card_with_scores_missing_for_a_runtime_is_no_card() -> None:
+    with pytest.raises(ValidationError, match=r"openvino/f32: 1 scores, but 2"):
+        Golden(pixels_sha256="0" * 64, scores=(0.1, 0.8), expected={"openvino/f32": (0.1,)})

@@ -106,9 +106,9 @@ DOORS: dict[str, set[str]] = {
     "dateparser": {"reporting.when"},
     "jinja2": {"reporting.render_html"},
     "rich": {"reporting.render_table", "cli.progress", "cli.retrain", "demo"},
-    "sklearn": {"evaluation", "evaluation.plots"},
+    "sklearn": {"evaluation", "evaluation.curves"},
     "scipy": {"evaluation", "promise", "training.calibration"},
-    "matplotlib": {"evaluation.plots"},
+    "matplotlib": {"evaluation.contact_sheet", "evaluation.plots", "evaluation.style"},
 }  # fmt: skip
 CLICKS = {"cli", "training.ship"}  # everything below cli may use click
 
@@ -296,6 +296,7 @@ def test_asking_a_station_loads_no_heavy_library(empty_station: Path) -> None:
         (["report", "--since", "yesterday", *config], 0, []),
         (["report", "--since", "yesterday", "--format", "html", *config], 0, []),
         (["audit", "--full", *config], 0, []),
+        (["containment", *config], 0, []),
         (["db", "current", *config], 0, []),
         (["models", "list", *config], 0, []),
         (["retrain", *config], 2, []),  # too few pictures: told before TensorFlow's slow start

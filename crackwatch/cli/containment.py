@@ -27,9 +27,7 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-@click.command(
-    epilog="Example: crackwatch containment --since yesterday --format csv > doubtful.csv"
-)
+@click.command(epilog="Example: crackwatch containment --since yesterday --format csv")
 @config_option
 @click.option(
     "--since",
