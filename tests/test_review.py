@@ -388,6 +388,15 @@ def test_a_lost_copy_is_told_and_made_anew_by_the_next_mark(desk: Desk) -> None:
     assert mend(desk.books, desk.copies) == ()
 
 
+def test_with_the_rows_lost_a_copy_that_is_marked_again_is_not_doubled(desk: Desk) -> None:
+    desk.mark("1", OK)
+    (copy,) = desk.filed()
+    with desk.books._engine.begin() as connection:
+        connection.exec_driver_sql("DELETE FROM reviews")
+    desk.mark(desk.folder / copy, CRACK)
+    assert desk.filed() == [copy.replace("normal/", "anomaly/")]
+
+
 def test_mending_leaves_alone_what_is_not_its_own(desk: Desk) -> None:
     desk.mark("1", OK)
     by_hand = desk.folder / "anomaly" / "by-hand.jpg"

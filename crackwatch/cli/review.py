@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import getpass
 import os
 import sys
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from crackwatch.cli.options import config_option, echo_json, format_option, load_settings
+from crackwatch.cli.options import config_option, echo_json, format_option, load_settings, who
 from crackwatch.cli.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -72,7 +71,7 @@ def mark_command(
     earlier[{label by at note}].
     """
     settings = load_settings(config)
-    who = _who(by)
+    spoken_by = who(by)
     from crackwatch.errors import UsageError
     from crackwatch.review.marking import WORDS, checked_note
 
@@ -86,7 +85,7 @@ def mark_command(
             if moved == located:
                 raise
             seen = marker.read(moved)  # the running station has just filed it
-        marked = marker.mark(seen, WORDS[label], who, written)
+        marked = marker.mark(seen, WORDS[label], spoken_by, written)
         shown = station.marked(marked, seen.path)
     if output_format == "json":
         echo_json(shown)
@@ -267,7 +266,7 @@ def import_command(table: Path, by: str | None, config: str | None, output_forma
     JSON: marked unchanged without_label ignored_columns[] refused[{line what reason}].
     """
     settings = load_settings(config)
-    who = _who(by)
+    spoken_by = who(by)
     from datetime import UTC, datetime
 
     from crackwatch.errors import UsageError
@@ -281,7 +280,7 @@ def import_command(table: Path, by: str | None, config: str | None, output_forma
     parsed = exchange.parse(content, name, settings.station.tz, datetime.now(UTC))
     with _station(settings, writable=True) as station, progress_bar("checking, marking") as show:
         importer = exchange.Importer(
-            station.books, station.copies, station.locator, station.marker(), who
+            station.books, station.copies, station.locator, station.marker(), spoken_by
         )
         result = importer(parsed.rows, show)
     _show_import(name, parsed, result, output_format)
@@ -468,19 +467,6 @@ def _station(settings: Settings, *, writable: bool) -> Iterator[_Station]:
             Locator(books, inbox, places, os.fsencode(settings.file.parent), whereabouts),
             whereabouts,
         )
-
-
-def _who(by: str | None) -> str:
-    """Who speaks: as told, else who called sudo, else whose process this is."""
-    from crackwatch.errors import UsageError
-    from crackwatch.review.marking import checked_name
-
-    if by is None:
-        try:
-            by = os.environ.get("SUDO_USER") or getpass.getuser()
-        except (KeyError, OSError) as exc:  # a user without a name, in a container say
-            raise UsageError("nobody knows who you are", "Say it with --by NAME.") from exc
-    return checked_name(by)
 
 
 def _moment(settings: Settings, since: str | None) -> datetime | None:

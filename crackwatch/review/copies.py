@@ -93,7 +93,10 @@ class Copies:
             return os.path.join(label.encode(), os.path.basename(earlier[-1].picture))
         visible = name.lstrip(b".") or b"picture"  # hidden names are not read by retrain
         for digits in (_SHORT, len(sha256) * 2):
-            candidate = fit(visible, b"-" + sha256.hex()[:digits].encode(), NAME_MAX_BYTES)
+            mark = b"-" + sha256.hex()[:digits].encode()
+            # a copy that is marked itself, its row being lost, keeps its name
+            has_it = os.path.splitext(visible)[0].endswith(mark)
+            candidate = visible if has_it else fit(visible, mark, NAME_MAX_BYTES)
             places = [self.path(os.path.join(each.encode(), candidate)) for each in Label]
             if all(not os.path.lexists(each) or _holds(each, sha256) for each in places):
                 return os.path.join(label.encode(), candidate)
@@ -123,7 +126,10 @@ class Copies:
         latest = history[-1]
         wanted = self.path(latest.picture)
         staged = self._staged(latest.sha256)
-        elsewhere = {self.path(each.picture) for each in history} - {wanted}
+        names = {os.path.basename(each.picture) for each in history}
+        elsewhere = {
+            self.path(os.path.join(label.encode(), name)) for label in Label for name in names
+        } - {wanted}
         with _explained(wanted, "cannot be given its copy"):
             if not os.path.lexists(wanted):
                 for source in (staged, *sorted(elsewhere)):

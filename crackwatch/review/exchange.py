@@ -262,9 +262,7 @@ class Importer:
         self._marker = marker
         self._by = by
 
-    def __call__(
-        self, rows: Sequence[Row], progress: Progress = no_progress
-    ) -> Imported:
+    def __call__(self, rows: Sequence[Row], progress: Progress = no_progress) -> Imported:
         """Finds, reads and checks every picture first, then marks those that can be.
 
         Raises DatasetError, LockedError, SystemFault; called again, it takes up where it stopped.
