@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import os
 from collections.abc import Callable
@@ -40,6 +41,19 @@ def format_option(*choices: str) -> Callable[[F], F]:
 def load_settings(config: str | None) -> Settings:
     """The station's settings; raises SettingsError."""
     return settings_module.load(settings_module.find_config(config, os.environ), os.environ)
+
+
+def who(by: str | None) -> str:
+    """Who decides: as told, else who called sudo, else whose process this is. Raises UsageError."""
+    from crackwatch.errors import UsageError
+    from crackwatch.review.marking import checked_name
+
+    if by is None:
+        try:
+            by = os.environ.get("SUDO_USER") or getpass.getuser()
+        except (KeyError, OSError) as exc:  # a user without a name, in a container say
+            raise UsageError("nobody knows who you are", "Say it with --by NAME.") from exc
+    return checked_name(by)
 
 
 def echo_json(document: object) -> None:
