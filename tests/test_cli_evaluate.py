@@ -107,7 +107,10 @@ class TestEvaluateAModel:
         low, high = document["recall_interval"]
         assert 0 <= low <= document["recall"] <= high <= 1
         assert [Path(problem["path"]).name for problem in document["problems"]] == ["broken.png"]
-        assert len(list((station / "plots").glob("*.png"))) == 3
+        names = [Path(file).name for file in document["plots"]]
+        assert names[0] == "overview.png" and names[-1] == "errors.png"
+        assert sorted(file.name for file in (station / "plots").iterdir()) == sorted(names)
+        assert done.stderr == ""
 
     def test_a_threshold_that_is_given_goes_first(self, station: Path) -> None:
         done = run(

@@ -1,8 +1,7 @@
-"""Counts, rates, exact intervals and plots, against figures worked out by hand or published."""
+"""Counts, rates and exact intervals, against figures worked out by hand or published."""
 
 from __future__ import annotations
 
-import struct
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +11,7 @@ from numpy.typing import NDArray
 from crackwatch import evaluation
 from crackwatch.dataset import LabelledFile
 from crackwatch.domain import Label, QuarantineReason
-from crackwatch.errors import DatasetError, Unreadable
-from crackwatch.evaluation.plots import write_plots
+from crackwatch.errors import Unreadable
 
 
 def made(tp: int, fn: int, fp: int, tn: int) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
@@ -124,35 +122,3 @@ def test_every_file_is_scored_once_or_listed(tmp_path: Path) -> None:
     assert [Path(problem.path).name for problem in scored.problems] == ["007", "057", "107", "157"]
     assert max(classifier.batches) <= 64
     assert told[-1] == (200, 200)
-
-
-class TestPlots:
-    def size(self, file: Path) -> tuple[int, int]:
-        head = file.read_bytes()[:24]
-        assert head.startswith(b"\x89PNG")
-        width, height = struct.unpack(">II", head[16:24])
-        return width, height
-
-    @pytest.mark.parametrize("counts", [(30, 2, 5, 400), (0, 0, 3, 20), (0, 0, 0, 0)])
-    def test_three_pictures_are_written_whatever_was_found(
-        self, tmp_path: Path, counts: tuple[int, int, int, int]
-    ) -> None:
-        scores, labels = made(*counts)
-        found = evaluation.measure(scores, labels, 0.5)
-        written = write_plots(tmp_path / "new/plots", scores, labels, found, "a title")
-        assert [file.name for file in written] == [
-            "confusion.png",
-            "precision_recall.png",
-            "scores.png",
-        ]
-        for file in written:
-            width, height = self.size(file)
-            assert width > 600
-            assert height > 500
-
-    def test_a_folder_that_cannot_be_made_is_told(self, tmp_path: Path) -> None:
-        (tmp_path / "file").touch()
-        scores, labels = made(1, 1, 1, 1)
-        found = evaluation.measure(scores, labels, 0.5)
-        with pytest.raises(DatasetError, match="plots cannot be written"):
-            write_plots(tmp_path / "file/plots", scores, labels, found, "a title")

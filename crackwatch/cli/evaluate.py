@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,11 @@ from crackwatch.cli.progress import progress_bar
 from crackwatch.errors import EXIT_DONE
 
 if TYPE_CHECKING:
-    from crackwatch.evaluation import Measures
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from crackwatch.dataset import Decode
+    from crackwatch.evaluation import Measures, Scored
 
 _SHOWN = 10
 
@@ -39,7 +44,7 @@ _SHOWN = 10
     "--plots",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Write confusion matrix, precision-recall and scores as PNG into DIR.",
+    help="Write an overview, six plots and sheets of the worst errors into DIR, as PNG.",
 )
 @format_option("table", "json")
 def command(
@@ -58,9 +63,9 @@ def command(
     settings = load_settings(config)
 
     from crackwatch import dataset
-    from crackwatch.domain import Label
+    from crackwatch.domain import Label, path_text
     from crackwatch.errors import DatasetError
-    from crackwatch.registry import Registry
+    from crackwatch.registry import MODEL_FILE, Registry
 
     layout = dataset.find_layout(data)
     files = dataset.list_files(layout)
@@ -79,19 +84,21 @@ def command(
     with progress_bar("scoring") as progress:
         scored = evaluation.score_files(files, decoder(settings), classifier, progress)
     measures = evaluation.measure(scored.scores, scored.labels, threshold)
+    drawn: list[Path] = []
     if plots is not None:
-        from crackwatch.evaluation.plots import write_plots
-
-        write_plots(
-            plots,
-            scored.scores,
-            scored.labels,
-            measures,
-            f"{data.resolve().name}: {classifier.model_id}",
-        )
+        title = f"{data.resolve().name}: {classifier.model_id}"
+        keras_file = registry.folder_of(classifier.model_id) / MODEL_FILE
+        drawn = _draw(plots, scored, measures, title, keras_file, decoder(settings))
     if output_format == "json":
         problems = [{"path": problem.path, "reason": problem.reason} for problem in scored.problems]
-        echo_json({"model": classifier.model_id, **measures.as_json(), "problems": problems})
+        echo_json(
+            {
+                "model": classifier.model_id,
+                **measures.as_json(),
+                "problems": problems,
+                "plots": [path_text(os.fsencode(file)) for file in drawn],
+            }
+        )
         return EXIT_DONE
     for problem in scored.problems[:_SHOWN]:
         click.echo(f"left out: {problem.path}: {problem.reason}", err=True)
@@ -99,8 +106,37 @@ def command(
         click.echo(f"left out: {len(scored.problems) - _SHOWN} more", err=True)
     _print(classifier.model_id, data, measures, len(scored.problems))
     if plots is not None:
-        click.echo(f"plots in {plots}")
+        click.echo(f"{len(drawn)} pictures in {plots}: begin with overview.png and errors.png")
     return EXIT_DONE
+
+
+def _draw(
+    folder: Path, scored: Scored, measures: Measures, title: str, keras_file: Path, decode: Decode
+) -> list[Path]:
+    """Every plot and contact sheet; without heat maps for a model that they cannot be drawn for."""
+    from crackwatch.errors import ModelError
+    from crackwatch.evaluation.contact_sheet import write_contact_sheets
+    from crackwatch.evaluation.plots import write_plots
+    from crackwatch.heatmaps import Explainer, overlay
+
+    try:
+        explainer = Explainer(keras_file)
+    except ModelError as exc:
+        click.echo(f"no heat maps: {exc.problem}", err=True)
+        explain = None
+    else:
+
+        def explain(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+            return overlay(picture, explainer.heatmap(picture))
+
+    with progress_bar("plots") as progress:
+        progress(0, 1)
+        drawn = write_plots(folder, scored.scores, scored.labels, measures, title)
+        progress(1, 1)
+    with progress_bar("contact sheets") as progress:
+        return drawn + write_contact_sheets(
+            folder, scored, measures.threshold, title, decode, explain, progress
+        )
 
 
 def _print(model: str, data: Path, found: Measures, left_out: int) -> None:
