@@ -9,6 +9,7 @@ from __future__ import annotations
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +50,33 @@ class Learned:
     def out_of_fold(self) -> NDArray[np.intp]:
         """Positions of the pictures that have an honest score."""
         return np.flatnonzero(np.isfinite(self.logits))
+
+
+def after(before: Learned, added: Learned) -> Learned:
+    """What a model learned from that went on from another's weights: both, the newer row first.
+
+    The older rows lose their scores: those were given by other weights.
+    """
+    new = {bytes(digest) for digest in np.ascontiguousarray(added.pixel_hashes)}
+    kept = np.array(
+        [bytes(digest) not in new for digest in np.ascontiguousarray(before.pixel_hashes)],
+        dtype=bool,
+    )
+    above = int(added.groups.max(initial=-1)) + 1
+
+    def both(name: str) -> NDArray[Any]:
+        return np.concatenate([getattr(added, name), getattr(before, name)[kept]])
+
+    old = int(kept.sum())
+    return Learned(
+        pixel_hashes=both("pixel_hashes"),
+        textures=both("textures"),
+        labels=both("labels"),
+        groups=np.concatenate([added.groups, before.groups[kept] + above]).astype(np.int32),
+        folds=np.concatenate([added.folds, np.full(old, -1, np.int8)]),
+        logits=np.concatenate([added.logits, np.full(old, np.nan, np.float32)]),
+        reviewed=both("reviewed"),
+    )
 
 
 def write(folder: Path, learned: Learned) -> None:

@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 
 import keras
+import numpy as np
 
 from crackwatch.runtime import SIDE
 
@@ -62,18 +63,20 @@ def build(normalisation: Normalisation = RAW, dropout: float = 0.0) -> keras.Mod
     return model
 
 
-def fold_temperature(model: keras.Model, temperature: float) -> None:
-    """Divides the temperature into the last layer, so that every runtime gives calibrated scores.
+def fold_calibration(model: keras.Model, temperature: float, shift: float = 0.0) -> None:
+    """Folds a calibration into the last layer, so that every runtime gives calibrated scores.
 
-    softmax((xW + b) / T) = softmax(x(W / T) + b / T). Changes ``model``. Raises ValueError unless
-    ``temperature`` is finite and positive. Method: Guo et al. (2017), On Calibration of Modern
-    Neural Networks.
+    The logit (anomaly less normal) z becomes (z - shift) / temperature: half of the shift leaves
+    one column, half enters the other, and all is divided. Changes ``model``. Raises ValueError
+    unless ``temperature`` is finite and positive and ``shift`` finite. Methods: Guo et al. (2017),
+    On Calibration of Modern Neural Networks; Platt (1999).
     """
-    if not (math.isfinite(temperature) and temperature > 0):
-        raise ValueError(f"a temperature is finite and positive, not {temperature!r}")
+    if not (math.isfinite(temperature) and temperature > 0 and math.isfinite(shift)):
+        raise ValueError(f"no calibration: temperature {temperature!r}, shift {shift!r}")
     last = model.get_layer(SCORES)
     kernel, bias = last.get_weights()
-    last.set_weights([kernel / temperature, bias / temperature])
+    moved = np.array([shift / 2, -shift / 2], dtype=bias.dtype)  # normal, anomaly
+    last.set_weights([kernel / temperature, (bias + moved) / temperature])
 
 
 def normalisation_in(model: keras.Model) -> Normalisation:

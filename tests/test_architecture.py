@@ -74,7 +74,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "dataset": {"runtime"},
     "evaluation": {"dataset", "runtime"},
     "lenet": {"runtime"},
-    "training": {"agreement", "dataset", "evaluation", "lenet", "registry", "runtime"},
+    "training": {
+        "agreement", "dataset", "evaluation", "health.drift", "learned", "lenet", "locking",
+        "registry", "runtime",
+    },
+    "training.campaign": {"dataset", "images", "training"},
     "training.ship": {
         "agreement", "dataset", "evaluation", "images", "packaged", "registry", "runtime",
         "starters",
@@ -95,10 +99,11 @@ DOORS: dict[str, set[str]] = {
     "cv2": {"images"},
     "openvino": {"runtime.openvino"},
     "h5py": {"runtime.weights"},
-    "keras": {"lenet", "runtime.reference", "training.fitting", "training.retraining"},
+    "keras": {"lenet", "runtime.reference", "training.fitting", "training.making",
+              "training.worker"},
     "tensorflow": {"training.fitting", "training.quiet"},
     "sqlalchemy": {"store.audits", "store.books", "store.drift", "store.engine", "store.heartbeats",
-                   "store.reports", "store.reviews", "store.schema", "store.standing"},
+                   "store.recent", "store.reports", "store.reviews", "store.schema", "store.standing"},
     "alembic": {"store.migrate"},
     "pydantic": {"settings", "registry.card"},
     "pydantic_core": {"settings"},
@@ -107,10 +112,15 @@ DOORS: dict[str, set[str]] = {
     "jinja2": {"reporting.render_html"},
     "rich": {"reporting.render_table", "cli.progress", "cli.retrain", "demo"},
     "sklearn": {"evaluation", "evaluation.curves"},
-    "scipy": {"evaluation", "promise", "training.calibration"},
-    "matplotlib": {"evaluation.contact_sheet", "evaluation.plots", "evaluation.style"},
+    "scipy": {
+        "evaluation", "promise", "training.calibration", "training.gate", "training.honest",
+        "training.retraining",
+    },
+    "matplotlib": {
+        "evaluation.contact_sheet", "evaluation.operating", "evaluation.plots", "evaluation.style",
+    },
 }  # fmt: skip
-CLICKS = {"cli", "training.ship"}  # everything below cli may use click
+CLICKS = {"cli", "training.campaign", "training.ship"}  # everything below cli may use click
 
 HEAVY = ("tensorflow", "keras", "cv2", "openvino", "sklearn", "scipy", "matplotlib")
 

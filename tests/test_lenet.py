@@ -72,7 +72,7 @@ def test_bytes_and_floats_give_the_same_scores(model: keras.Model) -> None:
 def test_a_folded_temperature_divides_the_logits(model: keras.Model) -> None:
     calibrated = keras.models.clone_model(model)
     calibrated.set_weights(model.get_weights())
-    lenet.fold_temperature(calibrated, 2.5)
+    lenet.fold_calibration(calibrated, 2.5)
     seen = pictures(4)
     before, after = model.predict_on_batch(seen), calibrated.predict_on_batch(seen)
 
@@ -85,7 +85,7 @@ def test_a_folded_temperature_divides_the_logits(model: keras.Model) -> None:
 @pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan"), float("inf")])
 def test_an_impossible_temperature_is_refused(model: keras.Model, temperature: float) -> None:
     with pytest.raises(ValueError, match="finite and positive"):
-        lenet.fold_temperature(model, temperature)
+        lenet.fold_calibration(model, temperature)
 
 
 def test_a_saved_model_opens_with_keras_alone(model: keras.Model, tmp_path: Path) -> None:

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import math
 import os
 import signal
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from crackwatch.cli.options import config_option, echo_json, format_option, load_settings
+from crackwatch.cli.options import config_option, echo_json, format_option, load_settings, who
 from crackwatch.errors import EXIT_DONE, EXIT_FOUND
 
 if TYPE_CHECKING:
-    from crackwatch.training.fitting import Epoch
     from crackwatch.training.retraining import Result
 
+_LISTED = 10
 NICENESS = 10  # beside the daemon, training gets what is left of the processor
 _EXIT_SIGTERM = 128 + signal.SIGTERM
 
@@ -53,6 +53,23 @@ _EXIT_SIGTERM = 128 + signal.SIGTERM
 @click.option(
     "--epochs", type=click.IntRange(1, 1000), help="Passes over the data [default: the recipe's]."
 )
+@click.option(
+    "--quick",
+    is_flag=True,
+    help="A fifth of the work: 3 folds, 5 epochs of half of the normals. docs/model.md has its price.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 64),
+    help="Trainings at once, a core and 1.3 GB each [default: as many as fit].",
+)
+@click.option(
+    "--replay-days",
+    type=click.IntRange(0, 366),
+    default=7,
+    show_default=True,
+    help="Judge the pictures of the last days again, and list every verdict that would flip.",
+)
 @format_option("table", "json")
 def command(
     config: str | None,
@@ -61,43 +78,63 @@ def command(
     recipe: str | None,
     promote: str | None,
     epochs: int | None,
+    quick: bool,
+    workers: int | None,
+    replay_days: int,
     output_format: str,
 ) -> int:
     """Train a challenger, and promote it if it is no worse than the champion.
 
-    Both judge the same pictures, which were held back from the challenger's training. Exit status:
-    0 done; 1 --promote auto kept the champion; 2 too few pictures; 3 another training holds the
-    models; 4 the export does not agree with Keras. An interrupted run changes nothing.
+    Base data and what people reviewed are divided into folds; each picture is scored by a model
+    that learned neither from it nor from its neighbours. From these scores come calibration,
+    threshold and the comparison. An interrupted run changes nothing, and the next one with the same
+    pictures goes on where it was. Exit status: 0 done; 1 --promote auto kept the champion; 2 too few
+    pictures; 3 another training runs; 4 the export does not agree with Keras; 5 the database cannot
+    be read.
     """
     settings = load_settings(config)
     signal.signal(signal.SIGTERM, _end)
     os.nice(max(0, NICENESS - os.nice(0)))
 
+    from crackwatch import logs
     from crackwatch.registry import Registry
     from crackwatch.training import sources
 
     registry = Registry(settings.folders.models)
     folder = data if data is not None else settings.folders.dataset
     chosen_recipe = cast(Any, recipe or settings.retrain.recipe)
-    # Before TensorFlow's five seconds; what is found is looked at again under the lock.
+    # Before the heavy libraries; what is found is looked at again when other trainings are held off.
     sources.find(folder, chosen_recipe, registry.champion() is not None)
 
-    with registry.lock():  # whoever holds it is named at once
-        from crackwatch.training.quiet import start_tensorflow
+    from crackwatch.cli.workshop import tools
+    from crackwatch.training import planning, retraining
 
-        start_tensorflow()
-        from crackwatch.cli.workshop import tools
-        from crackwatch.training import retraining
+    logs.configure(settings.log.level, settings.log.format)
+    if settings.database_file.exists():
+        # what would stop the replay at the end stops the training at its beginning
+        from crackwatch.store.engine import open_reader
 
-        request = retraining.Request(
-            data=folder,
-            recipe=chosen_recipe,
-            seed=settings.retrain.seed if seed is None else seed,
-            promote=cast(Any, promote or settings.retrain.promote),
-            epochs=epochs,
-        )
-        with watching() as watcher:
-            result = retraining.retrain(registry, request, tools(settings), watcher)
+        open_reader(settings.database_file).dispose()
+    request = planning.Request(
+        data=folder,
+        recipe=chosen_recipe,
+        seed=settings.retrain.seed if seed is None else seed,
+        promote=cast(Any, promote or settings.retrain.promote),
+        quick=quick,
+        epochs=epochs,
+        workers=workers,
+        replay_days=replay_days,
+        asked_by=who(None),
+    )
+    with watching() as watcher:
+        result = retraining.retrain(registry, request, tools(settings), watcher)
+    logs.get().info(
+        "challenger_promoted" if result.promoted else "challenger_not_promoted",
+        model=result.model,
+        reason=result.reason,
+        flips=len(result.replay.flips),
+        replayed=result.replay.replayed,
+    )
     if output_format == "json":
         echo_json(result.as_json())
     else:
@@ -114,23 +151,63 @@ def _end(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 (a signa
 
 
 def _print(result: Result) -> None:
-    held = result.validation
+    compared = result.validation
     click.echo(
-        f"held back: {held['anomaly']} anomalies, {held['normal']} normals; "
-        f"learned from {result.train['anomaly']} and {result.train['normal']}"
+        f"learned from {result.train['anomaly']} anomalies and {result.train['normal']} normals; "
+        f"compared on {compared['anomaly']} and {compared['normal']} that neither model had "
+        "learned from"
     )
-    click.echo(f"{'':10}  threshold   found  escapes  false alarms      F1  PR area")
+    if result.leaks is not None:
+        from crackwatch.training.planning import leaked
+
+        click.echo(
+            f"{result.leaks.total} pairs would have leaked in a split by chance, none did in this: "
+            f"{leaked(result.leaks)}"
+        )
+    click.echo(f"{'':10}  threshold   found  escapes  false alarms      F1  PR area     ECE")
     for role, duel in (("champion", result.champion), ("challenger", result.challenger)):
         if duel is not None:
             found = duel.measures
             click.echo(
                 f"{role:10}  {found.threshold:9.4f}  {found.tp:6}  {found.fn:7}  {found.fp:12}  "
-                f"{_shown(found.f1):>6}  {_shown(found.pr_auc):>7}"
+                f"{_shown(found.f1):>6}  {_shown(found.pr_auc):>7}  {_shown(found.ece):>6}"
             )
     if result.champion is not None:
         click.echo(f"champion was {result.champion.model}")
+    _print_suspects(result)
+    _print_flips(result)
     click.echo(f"{result.model}: {result.reason}")
+    if result.promoted:
+        click.echo("'crackwatch models rollback' undoes it")
     click.echo(f"took {result.seconds:.0f} s")
+
+
+def _print_suspects(result: Result) -> None:
+    if not result.suspects:
+        return
+    click.echo(f"{len(result.suspects)} labels to look at: the score speaks against them")
+    for suspect in result.suspects[:_LISTED]:
+        by = ", reviewed" if suspect.reviewed else ""
+        click.echo(f"  {suspect.score:.3f}  labelled {suspect.label}{by}: {suspect.path}")
+    if len(result.suspects) > _LISTED:
+        click.echo(f"  and {len(result.suspects) - _LISTED} more (--format json lists them all)")
+
+
+def _print_flips(result: Result) -> None:
+    replay = result.replay
+    if not replay.replayed:
+        return
+    click.echo(
+        f"of {replay.replayed} pictures inspected lately, {len(replay.flips)} would be judged "
+        "otherwise" + (f" ({replay.missing} are gone)" if replay.missing else "")
+    )
+    for flip in replay.flips[:_LISTED]:
+        click.echo(
+            f"  {flip.id}: {flip.was} {flip.score_was:.3f} -> {flip.now} {flip.score_now:.3f}: "
+            f"{flip.path}"
+        )
+    if len(replay.flips) > _LISTED:
+        click.echo(f"  and {len(replay.flips) - _LISTED} more (--format json lists them all)")
 
 
 def _shown(value: float | None) -> str:
@@ -142,9 +219,9 @@ class watching:  # noqa: N801 (used as a function: ``with watching() as watcher`
 
     def __init__(self) -> None:
         self._bars: Any = None
-        self._task: Any = None
-        self._shown: tuple[str, int] | None = None
-        self._last_line = 0.0
+        self._tasks: dict[str, Any] = {}
+        self._steps: dict[str, int] = {}
+        self._done: dict[str, int] = {}
 
     def __enter__(self) -> watching:
         if sys.stderr.isatty():
@@ -154,7 +231,7 @@ class watching:  # noqa: N801 (used as a function: ``with watching() as watcher`
             self._bars = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(),
-                TextColumn("{task.completed}/{task.total}"),
+                TextColumn("{task.percentage:3.0f} %"),
                 TimeRemainingColumn(),
                 console=Console(stderr=True),
                 transient=True,
@@ -170,18 +247,35 @@ class watching:  # noqa: N801 (used as a function: ``with watching() as watcher`
         self._say(text)
 
     def loading(self, done: int, total: int) -> None:
-        self._advance("reading", 0, done, total)
+        self._show("reading", done, total)
 
-    def step(self, epoch: int, step: int, steps: int) -> None:
-        self._advance(f"epoch {epoch}", epoch, step, steps)
+    def comparing(self, done: int, total: int) -> None:
+        self._show("comparing", done, total)
 
-    def epoch(self, epoch: Epoch) -> None:
-        area = "-" if math.isnan(epoch.held_back_pr_auc) else f"{epoch.held_back_pr_auc:.4f}"
+    def training(self, steps: Mapping[str, int]) -> None:
+        self._steps = dict(steps)
+        self._done = dict.fromkeys(steps, 0)
+
+    def step(self, job: str, epoch: int, step: int, steps: int) -> None:
+        done = (epoch - 1) * steps + step
+        self._show(f"{job}, epoch {epoch}", done, self._steps[job], key=job)
+        self._whole(job, done)
+
+    def epoch(self, job: str, epoch: Mapping[str, Any]) -> None:
         self._say(
-            f"epoch {epoch.number}/{epoch.of}: {epoch.seconds:.0f} s, loss {epoch.train_loss:.4f}, "
-            f"held back: loss {epoch.held_back_loss:.4f}, PR area {area}"
-            + (" (best so far)" if epoch.best else "")
+            f"{job}: epoch {epoch['number']}/{epoch['of']}: {epoch['seconds']:.0f} s, "
+            f"loss {epoch['train_loss']:.4f}"
         )
+
+    def finished(self, job: str, done: int, total: int) -> None:
+        self._say(f"{job}: done, {done} of {total}")
+        self._whole(job, self._steps[job])
+        if self._bars is not None and job in self._tasks:
+            self._bars.remove_task(self._tasks.pop(job))
+
+    def _whole(self, job: str, done: int) -> None:
+        self._done[job] = done
+        self._show("all of it", sum(self._done.values()), sum(self._steps.values()))
 
     def _say(self, text: str) -> None:
         if self._bars is not None:
@@ -189,11 +283,12 @@ class watching:  # noqa: N801 (used as a function: ``with watching() as watcher`
         else:
             click.echo(f"{time.strftime('%H:%M:%S')} {text}", err=True)
 
-    def _advance(self, name: str, number: int, done: int, total: int) -> None:
+    def _show(self, text: str, done: int, total: int, key: str | None = None) -> None:
         if self._bars is None:
             return
-        if self._shown != (name, number):
-            if self._task is not None:
-                self._bars.remove_task(self._task)
-            self._task, self._shown = self._bars.add_task(name, total=total), (name, number)
-        self._bars.update(self._task, completed=done, total=total)
+        key = key or text
+        if key not in self._tasks:
+            self._tasks[key] = self._bars.add_task(text, total=total)
+        self._bars.update(self._tasks[key], description=text, completed=done, total=total)
+        if done >= total and key in ("reading", "comparing"):
+            self._bars.remove_task(self._tasks.pop(key))

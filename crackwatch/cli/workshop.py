@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +14,8 @@ from crackwatch.settings import Settings
 if TYPE_CHECKING:
     from crackwatch.registry import Card
     from crackwatch.runtime import Classifier
+    from crackwatch.training.making import Exporting
+    from crackwatch.training.replaying import Recent
     from crackwatch.training.retraining import Tools
 
 
@@ -23,20 +28,57 @@ def decoder(settings: Settings) -> Decode:
 
 
 def tools(settings: Settings) -> Tools:
-    """What ``retrain`` needs of the outside world."""
+    """What ``retrain`` needs of the outside world. Keras is imported by ``exporting`` alone."""
+    from crackwatch import dataset
+    from crackwatch.dataset import Landmarks
+    from crackwatch.images import keypoints
+    from crackwatch.images.light import measure_all
     from crackwatch.registry import MODEL_FILE
     from crackwatch.runtime import GRAPH_FILE, load
-    from crackwatch.runtime.openvino import build
-    from crackwatch.runtime.reference import KerasClassifier
     from crackwatch.training.retraining import Tools
 
     def open_classifier(folder: Path, card: Card) -> Classifier:
         return load(folder, card, "openvino", "f32")
 
-    def export(folder: Path) -> None:
-        build(folder / MODEL_FILE, folder / GRAPH_FILE)
+    def exporting() -> Exporting:
+        from crackwatch.runtime.openvino import build
+        from crackwatch.runtime.reference import KerasClassifier
+        from crackwatch.training.making import Exporting
+        from crackwatch.training.quiet import start_tensorflow
 
-    def open_reference(file: Path) -> Classifier:
-        return KerasClassifier("challenger", file)
+        start_tensorflow()
+        return Exporting(
+            lambda folder: build(folder / MODEL_FILE, folder / GRAPH_FILE),
+            open_classifier,
+            lambda file: KerasClassifier("challenger", file),
+        )
 
-    return Tools(decoder(settings), export, open_classifier, open_reference)
+    return Tools(
+        decode=decoder(settings),
+        exporting=exporting,
+        open_classifier=open_classifier,
+        relate=lambda pictures, progress: dataset.kinship(
+            pictures, Landmarks(keypoints.landmarks, keypoints.searcher), progress
+        ),
+        light=measure_all,
+        recent=lambda days: _recent(settings, days),
+    )
+
+
+def _recent(settings: Settings, days: int) -> Iterator[Recent]:
+    """What the station inspected in the last days, newest first; nothing where it has no books."""
+    from crackwatch.domain import Outcome, Place
+    from crackwatch.reporting.summary import Whereabouts
+    from crackwatch.store.recent import recent
+    from crackwatch.training.replaying import AT_MOST, Recent
+
+    if not settings.database_file.exists():
+        return
+    folders = settings.folders
+    whereabouts = Whereabouts(
+        os.fsencode(folders.inbox),
+        {Place.FLAGGED: os.fsencode(folders.flagged), Place.ARCHIVED: os.fsencode(folders.archive)},
+    )
+    since = datetime.now(UTC) - timedelta(days=days)
+    for row in recent(settings.database_file, settings.station.name, since, AT_MOST):
+        yield Recent(row.id, whereabouts(row), row.score, row.outcome is Outcome.ANOMALY, row.model)

@@ -6,15 +6,17 @@ Memory does not grow with their number, and nothing is left behind however the p
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import shutil
 import tempfile
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,11 +56,23 @@ class PixelCache:
                     f"{max(0, free - SPARE_BYTES) >> 20} MiB are free",
                     "Free some space there.",
                 )
-            self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 (closed by close)
+            self._file: BinaryIO | io.FileIO = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 (closed by close)
         except OSError as exc:
             raise DatasetError(
                 f"{folder}: cannot hold decoded pictures: {exc.strerror}", "Check the folder."
             ) from exc
+
+    @classmethod
+    def shared(cls, descriptor: int) -> PixelCache:
+        """The cache of another process, which handed on its ``descriptor``."""
+        cache = cls.__new__(cls)
+        cache._file = open(descriptor, "r+b", buffering=0)  # noqa: SIM115 (closed by close)
+        return cache
+
+    @property
+    def descriptor(self) -> int:
+        """The open file, to be handed to a child process."""
+        return self._file.fileno()
 
     def put(self, position: int, picture: NDArray[np.uint8]) -> None:
         """Stores one picture. Safe from several threads. Raises DatasetError if the disk is full."""
@@ -123,6 +137,18 @@ class Pictures:
     def get(self, positions: Sequence[int] | NDArray[np.intp]) -> NDArray[np.uint8]:
         """Pixels, uint8 (N, 227, 227, 3) BGR."""
         return self.cache.get(self.slots[np.asarray(positions, dtype=np.intp)])
+
+    def at(self, positions: NDArray[np.intp]) -> Pictures:
+        """These pictures alone; the cache is shared and stays this one's to close."""
+        return replace(
+            self,
+            slots=self.slots[positions],
+            paths=tuple(self.paths[position] for position in positions),
+            labels=self.labels[positions],
+            sha256=tuple(self.sha256[position] for position in positions),
+            pixel_hashes=tuple(self.pixel_hashes[position] for position in positions),
+            folded=self.folded[positions],
+        )
 
     def where(self, label: Label) -> NDArray[np.intp]:
         """Positions of one class."""

@@ -232,6 +232,7 @@ class Card(_Part):
     data: DataOrigin
     threshold: Threshold
     temperature: float = Field(gt=0)
+    shift: float = 0.0  # of a logit, taken off before it is divided by the temperature
     scores: dict[str, dict[str, JsonValue]]
     parent: ModelId | None = None
     golden: Golden

@@ -1,4 +1,4 @@
-"""From logits of pictures held back to a temperature and a threshold; plain arithmetic.
+"""From logits of pictures that were not learned from to a calibration and a threshold; arithmetic.
 
 A logit is the difference of the last layer's two outputs before the softmax, anomaly less normal;
 the score is its logistic function.
@@ -7,16 +7,19 @@ the score is its logistic function.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
+from scipy.optimize import minimize
 from scipy.special import expit
 
 # How far a temperature strays from 1 unless the pictures insist: one standard deviation of its
 # logarithm. Without it a perfect separation would drive the temperature to zero.
 TEMPERATURE_SPREAD = 0.5
 TEMPERATURE_RANGE = (0.1, 10.0)
+SHIFT_SPREAD = 5.0  # logits
+SHIFT_LIMIT = 20.0
 
 # Each score is taken as known to one logit: the threshold then falls into the middle of a plateau,
 # and no single picture decides it.
@@ -45,20 +48,44 @@ def average_precision(logits: NDArray[np.float64], labels: NDArray[np.int8]) -> 
     return float((np.diff(hits, prepend=0) / positives * (hits / seen)).sum())
 
 
-def temperature(logits: NDArray[np.float64], labels: NDArray[np.int8]) -> float:
-    """The temperature under which ``logits / temperature`` are most likely, drawn towards 1.
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """``(logit - shift) / temperature`` is the log of the odds that there is an anomaly."""
 
-    ``logits`` and ``labels`` are (N,); N >= 1. Returns a value of TEMPERATURE_RANGE. Method: Guo et
-    al. (2017), with a log-normal prior of TEMPERATURE_SPREAD.
+    temperature: float
+    shift: float
+
+    def __call__(self, logits: NDArray[np.float64]) -> NDArray[np.float64]:
+        return (logits - self.shift) / self.temperature
+
+
+NONE = Calibration(temperature=1.0, shift=0.0)
+
+
+def calibrate(logits: NDArray[np.float64], labels: NDArray[np.int8]) -> Calibration:
+    """The temperature and the shift under which the labels are most likely.
+
+    ``logits`` and ``labels`` are (N,), both classes among them, scored by models that had not
+    learned from these pictures. The temperature (Guo et al. 2017) is drawn towards 1 by a
+    log-normal prior of TEMPERATURE_SPREAD. The shift (the intercept of Platt 1999) undoes what a
+    recipe that shows anomalies more often than they come does to every score (Elkan 2001). Raises
+    ValueError without both classes: no shift would be too large.
     """
+    if len(np.unique(labels)) < 2:
+        raise ValueError("a calibration needs pictures of both classes")
 
-    def cost(log_temperature: float) -> float:
-        prior = 0.5 * (log_temperature / TEMPERATURE_SPREAD) ** 2
-        return len(logits) * log_loss(logits / math.exp(log_temperature), labels) + prior
+    def cost(at: NDArray[np.float64]) -> float:
+        prior = 0.5 * float(at[0] / TEMPERATURE_SPREAD) ** 2
+        scaled = (logits - at[1]) / math.exp(at[0])
+        # the shift gets a very wide prior, so that a perfect separation has one answer as well
+        prior += 0.5 * float(at[1] / SHIFT_SPREAD) ** 2
+        return len(logits) * log_loss(scaled, labels) + prior
 
     low, high = (math.log(bound) for bound in TEMPERATURE_RANGE)
-    found = minimize_scalar(cost, bounds=(low, high), method="bounded", options={"xatol": 1e-6})
-    return math.exp(float(found.x))
+    found = minimize(
+        cost, np.zeros(2), method="L-BFGS-B", bounds=[(low, high), (-SHIFT_LIMIT, SHIFT_LIMIT)]
+    )
+    return Calibration(temperature=math.exp(float(found.x[0])), shift=float(found.x[1]))
 
 
 def threshold(logits: NDArray[np.float64], labels: NDArray[np.int8]) -> float:

@@ -24,6 +24,7 @@ class Sources:
     """
 
     files: tuple[LabelledFile, ...]
+    reviewed: frozenset[bytes]  # those of the files that people judged at the station
     places: dict[Label, Path]
     continues: bool
 
@@ -61,6 +62,7 @@ def find(data: Path, recipe: Literal["notebook", "station"], has_champion: bool)
     shown = reviewed if only_reviewed else base
     sources = Sources(
         files=(*base_files, *reviewed_files),
+        reviewed=frozenset(file.path for file in reviewed_files),
         places={label: shown.of(label) for label in Label},
         continues=only_reviewed and has_champion and recipe == "station",
     )

@@ -1,0 +1,259 @@
+"""The measurements behind the recipe: which ingredient helps, how far seeds differ, out of fold.
+
+Run where the METU photographs are; it can be interrupted and run again at any time, and goes on
+where it was::
+
+    python -m crackwatch.training.campaign METU RESULTS screen
+    python -m crackwatch.training.campaign METU RESULTS folds
+    python -m crackwatch.training.campaign METU RESULTS confirm
+    python -m crackwatch.training.campaign METU RESULTS seeds
+    python -m crackwatch.training.campaign METU RESULTS notebook
+    python -m crackwatch.training.campaign METU RESULTS tables
+
+Only ``seeds`` and ``notebook`` score the validation folders, and nothing is chosen by them. ``tables``
+writes RESULTS/tables.md and RESULTS/figures.json from whatever is finished.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+
+from crackwatch import dataset, images
+from crackwatch.dataset import Pictures
+from crackwatch.training import crew
+from crackwatch.training.crew import Job, Outcome
+from crackwatch.training.recipes import NOTEBOOK, STATION, Recipe, notebook_split
+
+GROUPS_FILE = "train_overlap_groups.csv"
+FOLDS = 5
+SEEDS = (20_261_101, 20_261_102, 20_261_103, 20_261_104, 20_261_105)
+VALIDATIONS = ("valid_balanced", "valid_unbalanced")
+ALLOWED_FALSE_ALARMS = 0.0015  # of the normals: the rate at which recall is read off
+
+# The screening: all anomalies, so many normals, two folds, three seeds.
+SCREEN_NORMALS = 3000
+SCREEN_EPOCHS = 8
+SCREEN_FOLDS = 2
+SCREEN_SEEDS = SEEDS[:3]
+
+# What is left out of the recipe, or put into it, one at a time.
+INGREDIENTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "share": ("anomalies as rare as they are", {"anomaly_share": None}),
+    "turns": ("no turning and mirroring", {"turns": False}),
+    "shift": ("no moving", {"shift": 0}),
+    "jitter": ("no change of brightness and contrast", {"jitter": 0.0}),
+    "regularisation": ("no dropout, no weight decay", {"dropout": 0.0, "weight_decay": 0.0}),
+    "cosine": ("constant learning rate", {"schedule": "constant"}),
+    "averaging": ("with weights averaged over the last quarter", {"averaged_from": 0.75}),
+    "focal": ("with focal loss, gamma 2", {"focal": 2.0}),
+}
+CONFIRMED = ("turns", "share", "shift")  # the three most useful ones of the screening
+
+
+class _Lines:
+    """A line for each thing that happens; percentages where a terminal is looked at."""
+
+    def __init__(self) -> None:
+        self._terminal = sys.stderr.isatty()
+
+    def step(self, job: str, epoch: int, step: int, steps: int) -> None:
+        if self._terminal:
+            click.echo(f"\r{job}: epoch {epoch}, {100 * step // steps} %   ", nl=False, err=True)
+
+    def epoch(self, job: str, epoch: Mapping[str, Any]) -> None:
+        click.echo(
+            f"{time.strftime('%H:%M:%S')} {job}: epoch {epoch['number']}/{epoch['of']} "
+            f"{epoch['seconds']:.0f} s, loss {epoch['train_loss']:.4f}",
+            err=True,
+        )
+
+    def finished(self, job: str, done: int, total: int) -> None:
+        click.echo(f"{time.strftime('%H:%M:%S')} {job} done: {done} of {total}", err=True)
+
+
+# ------------------------------------------------------------------------------------------ jobs
+
+
+def _fold_jobs(
+    name: str,
+    recipe: Recipe,
+    seed: int,
+    labels: NDArray[np.int8],
+    chosen: NDArray[np.intp],
+    fold_of: NDArray[np.int8],
+    folds: Iterable[int],
+) -> list[Job]:
+    """One job a fold; ``chosen`` are positions, ``fold_of`` their folds."""
+    return [
+        Job(
+            f"{name}-{fold}",
+            recipe,
+            seed + fold,
+            labels,
+            train=chosen[fold_of != fold],
+            held=chosen[fold_of == fold],
+        )
+        for fold in folds
+    ]
+
+
+def groups_of(pictures: Pictures) -> NDArray[np.intp]:
+    """The groups of overlapping pictures that come with the photographs; (N,), -1 for no group."""
+    named: dict[bytes, int] = {}
+    for path in pictures.paths:
+        folder = Path(os.fsdecode(path)).parents[2]
+        table = folder / GROUPS_FILE
+        if not named and table.is_file():
+            with table.open(newline="", encoding="utf-8") as rows:
+                for row in csv.DictReader(rows):
+                    named[os.fsencode(folder / "train" / row["file"])] = int(row["group"])
+    return np.array([named.get(path, -1) for path in pictures.paths], dtype=np.intp)
+
+
+def screened(labels: NDArray[np.int8], learned: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Positions of the screening's pictures: all anomalies, 3,000 normals; the same every time."""
+    normals = learned[labels[learned] == 0]
+    drawn = np.random.default_rng(SEEDS[0]).choice(
+        normals, min(SCREEN_NORMALS, len(normals)), replace=False
+    )
+    return np.sort(np.concatenate([learned[labels[learned] == 1], drawn]))
+
+
+def variants() -> dict[str, Recipe]:
+    """The recipe, and each with one ingredient changed."""
+    changed = {
+        name: replace(STATION, name=f"station/{name}", **change)
+        for name, (_, change) in INGREDIENTS.items()
+    }
+    return {"station": STATION, **changed}
+
+
+def jobs_of(
+    stage: str, pictures: Pictures, learned: NDArray[np.intp], validation: NDArray[np.intp]
+) -> list[Job]:
+    """Every job of a stage; ``learned`` and ``validation`` are positions of ``pictures``."""
+    labels = pictures.labels
+    if stage == "notebook":
+        jobs = []
+        for number, seed in enumerate(SEEDS):
+            split = notebook_split(labels[learned], seed)
+            jobs.append(
+                Job(f"notebook-{number}", NOTEBOOK, seed, labels, learned[split.train], validation)
+            )
+        return jobs
+    if stage == "seeds":
+        return [
+            Job(f"seed-{number}", STATION, seed, labels, learned, validation)
+            for number, seed in enumerate(SEEDS)
+        ]
+    group_of = groups_of(pictures)
+    if stage == "screen":
+        chosen = screened(labels, learned)
+        jobs = []
+        for seed in SCREEN_SEEDS:
+            fold_of = _folds(pictures, group_of, chosen, SCREEN_FOLDS, seed)
+            for name, recipe in variants().items():
+                quick = replace(recipe, epochs=SCREEN_EPOCHS)
+                jobs += _fold_jobs(
+                    f"{name}-{seed}", quick, seed, labels, chosen, fold_of, range(SCREEN_FOLDS)
+                )
+        return jobs
+    fold_of = _folds(pictures, group_of, learned, FOLDS, SEEDS[0])
+    if stage == "folds":
+        return _fold_jobs("station", STATION, SEEDS[0], labels, learned, fold_of, range(FOLDS))
+    # each fold of the first three with another seed: the recipe itself is among ``folds``
+    return [
+        job
+        for name in CONFIRMED
+        for job in _fold_jobs(
+            name, variants()[name], SEEDS[0], labels, learned, fold_of, range(len(SCREEN_SEEDS))
+        )
+    ]
+
+
+def _folds(
+    pictures: Pictures,
+    group_of: NDArray[np.intp],
+    chosen: NDArray[np.intp],
+    count: int,
+    seed: int,
+) -> NDArray[np.int8]:
+    """Folds of the chosen pictures alone, (len(chosen),)."""
+    return dataset.folds(pictures.at(chosen), group_of[chosen], count, seed)
+
+
+@click.command()
+@click.argument("data", type=click.Path(path_type=Path))
+@click.argument("results", type=click.Path(path_type=Path))
+@click.argument(
+    "stages",
+    nargs=-1,
+    required=True,
+    type=click.Choice(["screen", "folds", "confirm", "seeds", "notebook", "tables"]),
+)
+@click.option("--workers", type=click.IntRange(1), help="Trainings at once [default: one a core].")
+def main(data: Path, results: Path, stages: tuple[str, ...], workers: int | None) -> None:
+    """Measure the recipe on the photographs in DATA; RESULTS keeps what is finished."""
+    results.mkdir(parents=True, exist_ok=True)
+    wanted = [stage for stage in stages if stage != "tables"]
+    if wanted:
+        limits = images.Limits(max_pixels=images.RESIZE_UP_TO**2, larger="quarantine")
+        files = dataset.list_files(dataset.find_layout(data))
+        learned_files = len(files)
+        if {"seeds", "notebook"} & set(wanted):
+            for name in VALIDATIONS:
+                files += dataset.list_files(dataset.find_layout(data / name))
+        decode: Callable[[bytes], NDArray[np.uint8]] = lambda content: images.decode(  # noqa: E731 (one call)
+            content, limits
+        )
+        with dataset.load(files, decode, results) as pictures:
+            if len(pictures) != len(files):
+                raise click.ClickException("some files cannot be used; this needs all of them")
+            learned = np.arange(learned_files)
+            validation = np.arange(learned_files, len(files))
+            for stage in wanted:
+                jobs = jobs_of(stage, pictures, learned, validation)
+                outcomes = crew.run(
+                    jobs,
+                    results / stage,
+                    pictures.cache.descriptor,
+                    workers or crew.workers_for(len(jobs)),
+                    _Lines(),
+                )
+                _remember(results, stage, jobs, outcomes)
+    write_tables(results)
+
+
+# -------------------------------------------------------------------------------------- figures
+
+
+def _remember(
+    results: Path, stage: str, jobs: Iterable[Job], outcomes: Mapping[str, Outcome]
+) -> None:
+    """Labels beside logits, so that tables need no photographs."""
+    kept: dict[str, NDArray[Any]] = {}
+    for job in jobs:
+        kept[f"{job.name}/logits"] = outcomes[job.name].logits
+        kept[f"{job.name}/labels"] = job.labels[job.held]
+        kept[f"{job.name}/held"] = job.held
+    with (results / f"{stage}.npz").open("wb") as stream:
+        np.savez(stream, allow_pickle=False, **kept)
+
+
+def write_tables(results: Path) -> None:
+    """Writes tables.md and figures.json from the stages that are finished."""
+
+
+if __name__ == "__main__":
+    main()

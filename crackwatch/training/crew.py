@@ -1,0 +1,262 @@
+"""Runs trainings side by side, each in a process and on a core of its own; knows no Keras.
+
+Two processes of one thread each teach a quarter more pictures a second than one of two threads, and
+each gives the same weights to the last bit. A job's folder remembers how far it came: run again
+with the same jobs, finished ones are not repeated and the others go on behind their last epoch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import queue
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crackwatch.errors import TrainingFailed
+from crackwatch.training.recipes import Recipe
+
+if TYPE_CHECKING:
+    from crackwatch.training.fitting import Epoch
+
+CHECKPOINT = "checkpoint.npz"
+MODEL = "trained.keras"  # not calibrated yet
+_LESSON = "lesson.json"
+_ARRAYS = "lesson.npz"
+_RESULT = "result.npz"
+
+WORKER_BYTES = 1280 * 1024 * 1024  # of memory that one training takes at most
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One training. Positions are those of the pixel cache; so is the index of ``labels``."""
+
+    name: str  # a plain file name
+    recipe: Recipe
+    seed: int
+    labels: NDArray[np.int8]
+    train: NDArray[np.intp]
+    held: NDArray[np.intp]  # scored by the trained model; may be empty
+    start: Path | None = None  # a lenet.keras to continue from
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a job came to. ``logits`` are those of ``held``, not calibrated."""
+
+    logits: NDArray[np.float64]
+    epochs: tuple[dict[str, Any], ...]  # fitting.Epoch, as documents
+    model: Path
+
+
+class CrewWatcher(Protocol):
+    """Is told how far each job is."""
+
+    def step(self, job: str, epoch: int, step: int, steps: int) -> None: ...
+    def epoch(self, job: str, epoch: Mapping[str, Any]) -> None: ...
+    def finished(self, job: str, done: int, total: int) -> None: ...
+
+
+def workers_for(jobs: int) -> int:
+    """How many trainings fit at once: one a core, as far as memory goes."""
+    with open("/proc/meminfo", encoding="ascii") as lines:
+        free = next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
+    return max(1, min(jobs, len(os.sched_getaffinity(0)), free * 1024 // WORKER_BYTES))
+
+
+def run(
+    jobs: Sequence[Job],
+    folder: Path,
+    descriptor: int,
+    workers: int,
+    watcher: CrewWatcher,
+) -> dict[str, Outcome]:
+    """Runs every job that ``folder`` has no result of; outcomes by name.
+
+    ``descriptor`` is the open file of the pixel cache. Raises TrainingFailed where a process ends
+    without a result; what the others have finished is kept. Whatever ends this call ends its
+    processes.
+    """
+    waiting = []
+    done = 0
+    for job in jobs:
+        if _read_result(_prepare(folder, job)) is None:
+            waiting.append(job.name)
+        else:
+            done += 1
+            watcher.finished(job.name, done, len(jobs))
+    told: queue.SimpleQueue[tuple[_Worker, bytes | None]] = queue.SimpleQueue()
+    crew: list[_Worker] = []
+    try:
+        crew += [
+            _Worker(folder / f"worker-{number}.log", descriptor, told)
+            for number in range(min(workers, len(waiting)))
+        ]
+        for worker in crew:
+            worker.take(folder, waiting.pop(0))
+        while any(worker.job for worker in crew):
+            worker, line = told.get()
+            if line is None:
+                raise worker.failure()
+            document = json.loads(line)
+            if "step" in document:
+                watcher.step(worker.job, *document["step"])
+            elif "epoch" in document:
+                watcher.epoch(worker.job, document["epoch"])
+            else:
+                finished = worker.job
+                (folder / finished / CHECKPOINT).unlink(missing_ok=True)
+                done += 1
+                worker.take(folder, waiting.pop(0) if waiting else "")
+                watcher.finished(finished, done, len(jobs))
+    finally:
+        for worker in crew:
+            worker.end()
+    outcomes = {}
+    for job in jobs:
+        found = _read_result(folder / job.name)
+        assert found is not None
+        outcomes[job.name] = Outcome(found[0], tuple(found[1]), folder / job.name / MODEL)
+    return outcomes
+
+
+class _Worker:
+    """One process of ``worker``, and the job that it has in hand; "" for none."""
+
+    def __init__(
+        self,
+        log: Path,
+        descriptor: int,
+        told: queue.SimpleQueue[tuple[_Worker, bytes | None]],
+    ) -> None:
+        self.job = ""
+        self._log = log
+        with log.open("wb") as stream:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "crackwatch.training.worker", str(descriptor)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=stream,
+                pass_fds=(descriptor,),
+                # Ctrl-C is the parent's to answer: it ends its children in order
+                process_group=0,
+            )
+        self._listener = threading.Thread(target=self._listen, args=(told,), daemon=True)
+        self._listener.start()
+
+    def _listen(self, told: queue.SimpleQueue[tuple[_Worker, bytes | None]]) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            told.put((self, line))
+        told.put((self, None))
+
+    def take(self, folder: Path, job: str) -> None:
+        self.job = job
+        if job:
+            assert self._process.stdin is not None
+            # a process that has ended is found out by its silence
+            with contextlib.suppress(BrokenPipeError):
+                self._process.stdin.write(os.fsencode(folder / job) + b"\n")
+                self._process.stdin.flush()
+
+    def end(self) -> None:
+        self._process.terminate()
+        self._process.wait()
+        self._listener.join()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(BrokenPipeError):
+                    pipe.close()
+
+    def failure(self) -> TrainingFailed:
+        return _failure(self.job, self._log, self._process.wait())
+
+
+def _failure(name: str, log: Path, status: int) -> TrainingFailed:
+    lines = log.read_text("utf-8", "replace").strip().splitlines()
+    last = lines[-1] if lines else "it said nothing"
+    if status == -signal.SIGKILL:
+        last = "it was killed, as happens where memory runs out"
+    return TrainingFailed(
+        f"the training {name} ended with status {status}: {last}",
+        f"{log} has all it said. Start it again: what is finished is kept "
+        "(--workers 1 needs half the memory).",
+    )
+
+
+# ----------------------------------------------------------------------------------------- files
+
+
+def _prepare(folder: Path, job: Job) -> Path:
+    """The job's folder; emptied first if it holds another job of that name."""
+    place = folder / job.name
+    lesson = _lesson_text(job)
+    try:
+        same = (place / _LESSON).read_text("utf-8") == lesson
+    except OSError:
+        same = False
+    if not same:
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir(parents=True)
+        np.savez(place / _ARRAYS, labels=job.labels, train=job.train, held=job.held)
+        (place / _LESSON).write_text(lesson, "utf-8")  # last: without it, nothing here counts
+    return place
+
+
+def _lesson_text(job: Job) -> str:
+    digest = hashlib.sha256()
+    for array in (job.labels, job.train, job.held):
+        digest.update(np.ascontiguousarray(array).data)
+        digest.update(b"|")
+    document = {
+        "recipe": asdict(job.recipe),
+        "seed": job.seed,
+        "arrays": digest.hexdigest(),
+        "start": None if job.start is None else str(job.start),
+    }
+    return json.dumps(document, indent=2) + "\n"
+
+
+def read_job(place: Path) -> Job:
+    """A job as ``run`` wrote it."""
+    document = json.loads((place / _LESSON).read_text("utf-8"))
+    with np.load(place / _ARRAYS, allow_pickle=False) as arrays:
+        return Job(
+            place.name,
+            Recipe(**document["recipe"]),
+            document["seed"],
+            arrays["labels"],
+            arrays["train"],
+            arrays["held"],
+            None if document["start"] is None else Path(document["start"]),
+        )
+
+
+def write_result(place: Path, logits: NDArray[np.float64], epochs: Sequence[Epoch]) -> None:
+    """Says that a job is done, in one step."""
+    partial = place / f".{_RESULT}"
+    with partial.open("wb") as stream:
+        np.savez(stream, logits=logits, epochs=json.dumps([asdict(each) for each in epochs]))
+    os.replace(partial, place / _RESULT)
+
+
+def _read_result(place: Path) -> tuple[NDArray[np.float64], list[dict[str, Any]]] | None:
+    try:
+        with (place / _RESULT).open("rb") as stream, np.load(stream) as found:
+            return found["logits"], json.loads(str(found["epochs"]))
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None

@@ -1,0 +1,150 @@
+"""What a model's card and its ``learned.npz`` say of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crackwatch import dataset, evaluation, learned
+from crackwatch.health import drift
+from crackwatch.learned import Learned
+from crackwatch.registry import Card, DataOrigin, Golden, Reference, Registry, Threshold
+from crackwatch.training.calibration import Calibration
+from crackwatch.training.crew import Outcome
+from crackwatch.training.planning import Plan, Request, counts
+
+if TYPE_CHECKING:
+    from crackwatch.lenet import Normalisation
+
+Light = Callable[[NDArray[np.uint8]], tuple[NDArray[np.float64], NDArray[np.float64]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What the trainings came to. ``logits``, (N,), are calibrated, NaN where none is honest."""
+
+    logits: NDArray[np.float64]
+    calibration: Calibration
+    threshold: Threshold
+    whole: Outcome
+
+
+def card_of(
+    request: Request,
+    plan: Plan,
+    trained: Trained,
+    model_id: str,
+    now: datetime,
+    normalisation: Normalisation,
+    golden: Golden,
+    libraries: dict[str, str],
+) -> Card:
+    pictures = plan.pictures
+    sizes = {"train": counts(pictures, plan.train)}
+    if plan.recipe.folds:
+        reviewed = np.flatnonzero(plan.reviewed)
+        sizes["reviewed"] = counts(pictures, reviewed)
+    else:
+        sizes["validation"] = counts(pictures, plan.held)
+    return Card(
+        id=model_id,
+        created_at=now,
+        architecture="lenet-227",
+        parameters=1,  # counted when it is made
+        recipe=plan.recipe.name,
+        recipe_settings=asdict(plan.recipe)
+        | {"normalisation": asdict(normalisation), "history": list(trained.whole.epochs)},
+        seed=request.seed,
+        libraries=libraries,
+        data=DataOrigin(name=request.data.resolve().name, sha256=pictures.data_hash, counts=sizes),
+        threshold=trained.threshold,
+        temperature=trained.calibration.temperature,
+        shift=trained.calibration.shift,
+        scores={},
+        parent=plan.parent,
+        golden=golden,
+        notes=_notes(plan),
+    )
+
+
+def _notes(plan: Plan) -> tuple[str, ...]:
+    notes = []
+    if plan.recipe.folds:
+        notes.append(
+            "scores.out_of_fold: each picture scored by a model that had learned neither from it "
+            "nor from any that shows the same concrete. Calibration and threshold were chosen on "
+            "these scores, by three numbers; the published model learned from all pictures."
+        )
+    else:
+        notes.append("The pictures held back are the notebook's: normals only. They say nothing.")
+    if plan.parent is not None:
+        notes.append(
+            f"Continued from the weights of {plan.parent} at a low rate, on reviewed pictures "
+            "alone: there was no base data."
+        )
+    left_out = len(plan.pictures.problems) + len(plan.pictures.contradictions)
+    if left_out:
+        notes.append(f"{left_out} files were left out: unreadable, or labelled both ways.")
+    return tuple(notes)
+
+
+def scores_in(
+    plan: Plan, scores: NDArray[np.float64], threshold: float
+) -> dict[str, dict[str, Any]]:
+    labels = plan.pictures.labels
+    if not plan.recipe.folds:
+        held = evaluation.measure(scores[plan.held], labels[plan.held], threshold)
+        return {"validation": held.as_json()}
+    found = {"out_of_fold": evaluation.measure(scores, labels, threshold).as_json()}
+    # what a split by chance would have been flattered by: pictures with a neighbour elsewhere
+    _, member, sizes = np.unique(plan.groups, return_inverse=True, return_counts=True)
+    single = sizes[member] == 1
+    if labels[single].any() and not single.all():
+        alone_ones = evaluation.measure(scores[single], labels[single], threshold)
+        found["out_of_fold_without_overlaps"] = alone_ones.as_json()
+    return found
+
+
+def learned_of(registry: Registry, plan: Plan, trained: Trained) -> Learned:
+    """What travels with the model; with a parent, what that one learned from as well.
+
+    The parent's rows lose their scores: these weights are others.
+    """
+    pictures, chosen = plan.pictures, np.unique(plan.train)
+    mine = Learned(
+        pixel_hashes=np.frombuffer(
+            b"".join(pictures.pixel_hashes[position] for position in chosen), np.uint8
+        ).reshape(-1, learned.HASH_BYTES),
+        textures=dataset.texture_bits(pictures.folded[chosen]),
+        labels=pictures.labels[chosen],
+        groups=plan.groups[chosen].astype(np.int32),
+        folds=plan.folds[chosen],
+        logits=trained.logits[chosen].astype(np.float32),
+        reviewed=plan.reviewed[chosen],
+    )
+    if plan.parent is None:
+        return mine
+    before = learned.read(registry.folder_of(plan.parent))
+    return mine if before is None else learned.after(before, mine)
+
+
+def reference_in(
+    plan: Plan, scores: NDArray[np.float64], threshold: float, light: Light
+) -> Reference | None:
+    """What the pictures look like, for drift; None where too few have an honest score."""
+    honest_ones = np.flatnonzero(np.isfinite(scores))
+    if int((scores[honest_ones] < threshold).sum()) < drift.MIN_PICTURES:
+        return None
+    bright: list[float] = []
+    sharp: list[float] = []
+    for start in range(0, len(honest_ones), 64):
+        pixels = plan.pictures.get(honest_ones[start : start + 64])
+        for values, found in zip((bright, sharp), light(pixels), strict=True):
+            values.extend(found.tolist())
+    reference = drift.reference_of(scores[honest_ones].tolist(), bright, sharp, threshold)
+    return Reference.model_validate(asdict(reference))

@@ -1,0 +1,192 @@
+"""Which pictures are learned from in which part of a training; decodes nothing and trains nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crackwatch import dataset
+from crackwatch.dataset import Kinship, Leaks, Pictures
+from crackwatch.errors import ModelError, UsageError
+from crackwatch.registry import MODEL_FILE, Registry
+from crackwatch.training.crew import Job
+from crackwatch.training.recipes import CONTINUED, NOTEBOOK, QUICK, STATION, Recipe, notebook_split
+from crackwatch.training.sources import Sources
+
+WORK_FOLDER = ".training"
+WHOLE = "whole"
+
+Progress = Callable[[int, int], None]
+Relate = Callable[[Pictures, Progress], Kinship]
+Promotion = Literal["auto", "always", "never"]
+
+
+class Watcher(Protocol):
+    """Is told how far the planning is."""
+
+    def stage(self, text: str) -> None: ...
+    def comparing(self, done: int, total: int) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What was asked for. ``data`` holds the labelled folders, and ``reviewed/`` if there is one."""
+
+    data: Path
+    recipe: Literal["notebook", "station"]
+    seed: int
+    promote: Promotion
+    quick: bool = False
+    epochs: int | None = None  # None: the recipe's own
+    workers: int | None = None  # None: one a core, as far as memory goes
+    replay_days: int = 7
+    asked_by: str = "retrain"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be learned, and in which parts."""
+
+    pictures: Pictures
+    recipe: Recipe
+    parent: str | None  # the model whose weights are the start
+    reviewed: NDArray[np.bool_]  # (N,)
+    groups: NDArray[np.intp]  # (N,)
+    folds: NDArray[np.int8]  # (N,), -1 where there are none
+    train: NDArray[np.intp]  # what the whole model learns from
+    held: NDArray[np.intp]  # what a recipe without folds holds back
+    leaks: Leaks | None = None  # what a split by chance would have divided; None without folds
+
+
+def make_plan(
+    request: Request,
+    found: Sources,
+    parent: str | None,
+    pictures: Pictures,
+    relate: Relate,
+    watcher: Watcher,
+) -> Plan:
+    """Refuses too little, and divides the rest."""
+    dataset.require_enough(pictures, found.places, found.minimum)
+    recipe = _recipe(request, parent)
+    reviewed = np.array([path in found.reviewed for path in pictures.paths], dtype=bool)
+    everything = np.arange(len(pictures), dtype=np.intp)
+    none = np.full(len(pictures), -1, dtype=np.int8)
+    if not recipe.folds:
+        split = notebook_split(pictures.labels, request.seed)
+        return Plan(
+            pictures, recipe, parent, reviewed, everything, none, split.train, split.validation
+        )
+    watcher.stage("looking for pictures that show the same concrete")
+    kin = relate(pictures, watcher.comparing)
+    fold_of = dataset.folds(pictures, kin.group_of, recipe.folds, request.seed)
+    return Plan(
+        pictures,
+        recipe,
+        parent,
+        reviewed,
+        kin.group_of,
+        fold_of,
+        train=everything,
+        held=np.empty(0, np.intp),
+        leaks=dataset.leaks(kin, pictures.labels, fold_of),
+    )
+
+
+def _recipe(request: Request, parent: str | None) -> Recipe:
+    if request.recipe == "notebook":
+        if request.quick:
+            raise UsageError(
+                "the notebook's recipe takes a minute or two: it has no quick form",
+                "Leave out --quick.",
+            )
+        recipe = NOTEBOOK
+    elif parent is not None:
+        recipe = CONTINUED
+    else:
+        recipe = QUICK if request.quick else STATION
+    if request.epochs is not None:
+        if request.epochs < 1:
+            raise UsageError(f"{request.epochs} epochs teach nothing", "Give --epochs at least 1.")
+        recipe = replace(recipe, epochs=request.epochs)
+    return recipe
+
+
+def leaked(leaks: Leaks) -> str:
+    """In words: which pairs a split by chance would have divided."""
+    return (
+        f"{leaks.equal} of equal pixels, {leaks.near} near duplicates, "
+        f"{leaks.overlapping} overlapping crops"
+    )
+
+
+def counts(pictures: Pictures, positions: NDArray[np.intp]) -> dict[str, int]:
+    anomalies = int(pictures.labels[positions].sum())
+    return {"anomaly": anomalies, "normal": len(positions) - anomalies}
+
+
+def work_folder(registry: Registry, plan: Plan, seed: int) -> Path:
+    """Where unfinished trainings of these very pictures are kept; others' are cleared away."""
+    digest = hashlib.sha256(f"{seed} {plan.parent}".encode())
+    for sha256, label, fold in zip(
+        plan.pictures.sha256, plan.pictures.labels.tolist(), plan.folds.tolist(), strict=True
+    ):
+        digest.update(sha256 + bytes((label, fold + 1)))
+    folder = registry.folder / WORK_FOLDER / digest.hexdigest()[:16]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for other in folder.parent.iterdir():
+            if other != folder:
+                shutil.rmtree(other)
+    except OSError as exc:
+        raise ModelError(
+            f"{folder}: cannot be made: {exc.strerror}",
+            "Check the permissions of the models folder and the space on its disk.",
+        ) from exc
+    return folder
+
+
+def jobs_of(registry: Registry, plan: Plan, seed: int) -> list[Job]:
+    """One training a fold, and one of everything; positions are those of the pixel cache."""
+    pictures = plan.pictures
+    labels = np.zeros(int(pictures.slots.max()) + 1, np.int8)
+    labels[pictures.slots] = pictures.labels
+    start = None
+    if plan.parent is not None:
+        registry.verify(plan.parent)
+        start = registry.folder_of(plan.parent) / MODEL_FILE
+
+    def job(name: str, seed: int, train: NDArray[np.intp], held: NDArray[np.intp]) -> Job:
+        slots = pictures.slots
+        return Job(name, plan.recipe, seed, labels, slots[train], slots[held], start)
+
+    jobs = [
+        job(
+            f"fold-{fold + 1}",
+            seed + fold,
+            np.flatnonzero(plan.folds != fold),
+            np.flatnonzero(plan.folds == fold),
+        )
+        for fold in range(plan.recipe.folds)
+    ]
+    return [*jobs, job(WHOLE, seed, plan.train, plan.held)]
+
+
+def describe(plan: Plan) -> str:
+    count = counts(plan.pictures, plan.train)
+    text = f"learning from {count['anomaly']} anomalies and {count['normal']} normals"
+    if plan.recipe.folds:
+        text += f", in {plan.recipe.folds} folds and as a whole"
+        if plan.leaks is not None and plan.leaks.total:
+            text += f"; {plan.leaks.total} pairs would have leaked: {leaked(plan.leaks)}"
+    else:
+        held = counts(plan.pictures, plan.held)
+        text += f", holding back {held['anomaly']} and {held['normal']}"
+    return f"{text}, continuing from {plan.parent}" if plan.parent else text

@@ -1,0 +1,107 @@
+"""What a challenger would have said of the last days' pictures; records nothing, moves nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crackwatch.dataset import Decode, Problem, read_and_decode
+from crackwatch.domain import path_text
+from crackwatch.runtime import Classifier
+
+AT_MOST = 5000  # pictures, the newest ones: about ten seconds
+_BATCH = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Recent:
+    """An inspection as the books have it, and where its picture is now."""
+
+    id: int
+    path: bytes
+    score: float
+    flagged: bool
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class Flip:
+    """A verdict that the challenger would not repeat."""
+
+    id: int
+    path: str
+    was: str
+    now: str
+    score_was: float
+    score_now: float
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """``replayed`` pictures were scored again; ``missing`` are gone or can no longer be read."""
+
+    replayed: int
+    missing: int
+    flips: tuple[Flip, ...]
+
+    def as_json(self, limit: int | None = None) -> dict[str, Any]:
+        return {
+            "replayed": self.replayed,
+            "missing": self.missing,
+            "flipped": len(self.flips),
+            "flips": [asdict(flip) for flip in self.flips[:limit]],
+        }
+
+
+def replay(
+    classifier: Classifier, threshold: float, recent: Iterable[Recent], decode: Decode
+) -> Replay:
+    """Scores the first ``AT_MOST`` of ``recent`` again; flips come the largest change first."""
+    flips: list[Flip] = []
+    replayed = missing = 0
+    batch: list[tuple[Recent, NDArray[np.uint8]]] = []
+
+    def judge() -> None:
+        nonlocal replayed
+        if not batch:
+            return
+        scores = classifier.scores(np.stack([picture for _, picture in batch]))
+        for (each, _), score in zip(batch, scores.tolist(), strict=True):
+            flagged = score >= threshold
+            if flagged != each.flagged:
+                flips.append(
+                    Flip(
+                        each.id,
+                        path_text(each.path),
+                        _word(each.flagged),
+                        _word(flagged),
+                        each.score,
+                        score,
+                        each.model,
+                    )
+                )
+        replayed += len(batch)
+        batch.clear()
+
+    for each in recent:
+        if replayed + len(batch) >= AT_MOST:
+            break
+        got = read_and_decode(each.path, decode)
+        if isinstance(got, Problem):
+            missing += 1
+            continue
+        batch.append((each, got[1]))
+        if len(batch) == _BATCH:
+            judge()
+    judge()
+    flips.sort(key=lambda flip: -abs(flip.score_now - flip.score_was))
+    return Replay(replayed, missing, tuple(flips))
+
+
+def _word(flagged: bool) -> str:
+    return "anomaly" if flagged else "normal"

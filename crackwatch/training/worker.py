@@ -1,0 +1,89 @@
+"""Trainings in a process of its own, one after another: what ``crew`` starts; no command for people.
+
+``python -m crackwatch.training.worker DESCRIPTOR``: DESCRIPTOR is the open file of decoded pictures.
+Each line of standard input names the folder of a job as ``crew`` wrote it. Progress goes to standard
+output, a JSON document a line. The end of standard input ends the process, whatever it is doing: the
+parent has no more work, or is gone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import sys
+import threading
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from crackwatch.training.quiet import start_tensorflow
+
+if TYPE_CHECKING:
+    from crackwatch.dataset import PixelCache
+
+_SAY_EVERY_S = 0.5
+
+
+def main(descriptor: int) -> None:
+    folders: queue.SimpleQueue[Path] = queue.SimpleQueue()
+    threading.Thread(target=_read_input, args=(folders,), daemon=True).start()
+    start_tensorflow()
+    from crackwatch.dataset import PixelCache
+    from crackwatch.training import fitting
+
+    fitting.use_one_thread()
+    pixels = PixelCache.shared(descriptor)
+    while True:
+        _work(folders.get(), pixels)
+
+
+def _work(folder: Path, pixels: PixelCache) -> None:
+    import keras
+
+    from crackwatch import lenet
+    from crackwatch.training import crew, fitting
+
+    job = crew.read_job(folder)
+    fitting.make_deterministic(job.seed)
+    start_from = None
+    if job.start is not None:
+        start_from = keras.models.load_model(job.start, compile=False, safe_mode=True)
+    said_at = 0.0
+
+    def on_step(epoch: int, step: int, steps: int) -> None:
+        nonlocal said_at
+        if step == steps or time.monotonic() - said_at >= _SAY_EVERY_S:
+            said_at = time.monotonic()
+            _say(step=[epoch, step, steps])
+
+    model, epochs = fitting.fit(
+        fitting.Lesson(job.recipe, job.seed, pixels, job.labels, job.train),
+        start_from,
+        folder / crew.CHECKPOINT,
+        on_step,
+        lambda epoch: _say(epoch=asdict(epoch)),
+    )
+    logits = fitting.logits(model, pixels, job.held)
+    # Rebuilt without dropout and never compiled: no optimiser state, and fewer layers to export.
+    plain = lenet.build(lenet.normalisation_in(model))
+    plain.set_weights(model.get_weights())
+    plain.save(folder / crew.MODEL)
+    crew.write_result(folder, logits, epochs)
+    _say(done=True)
+
+
+def _say(**document: Any) -> None:
+    sys.stdout.write(json.dumps(document) + "\n")
+    sys.stdout.flush()
+
+
+def _read_input(folders: queue.SimpleQueue[Path]) -> None:
+    for line in sys.stdin:
+        folders.put(Path(line.rstrip("\n")))
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))
