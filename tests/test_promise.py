@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -62,6 +64,17 @@ def test_the_numbers_that_the_textbooks_have() -> None:
     assert promise.examples_needed(0.05, 0.95) == 59  # Wilks's 95/95
     assert promise.examples_needed(0.10, 0.90) == 22
     assert promise.examples_needed(0.002, 0.95) == 1_497
+
+
+def test_the_table_of_the_documentation_is_true() -> None:
+    text = (Path(__file__).parents[1] / "docs/threshold.md").read_text()
+    rows = re.findall(r"^\| (0\.\d+) \| (0\.\d+) \| (.*) \|$", text, re.MULTILINE)
+    assert len(rows) == 8
+    for recall, confidence, numbers in rows:
+        rate = 1 - float(recall)
+        for misses, number in zip((0, 1, 2, 5), map(int, numbers.split(" | ")), strict=True):
+            assert promise.errors_allowed(number, rate, float(confidence)) == misses
+            assert promise.errors_allowed(number - 1, rate, float(confidence)) == misses - 1
 
 
 @pytest.mark.parametrize("confidence", CONFIDENCES)

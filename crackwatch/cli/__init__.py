@@ -31,6 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "review": ("review", "Say what pictures really show; models learn from it."),
     "retrain": ("retrain", "Train a challenger and promote it if it is no worse."),
     "evaluate": ("evaluate", "Score a labelled folder, with exact intervals."),
+    "tune": ("tune", "Choose a threshold that keeps a promise, and say what it costs."),
     "containment": ("containment", "List what a failed golden set throws into doubt."),
     "models": ("models", "List, show, promote, roll back and verify models."),
     "db": ("db", "Migrate, inspect and back up the database."),
