@@ -149,6 +149,80 @@ class TestEvaluateAModel:
         assert "no model no-such-model" in done.stderr
 
 
+@pytest.fixture(scope="module")
+def started(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A station with the shipped model, and drawn concrete, of which it misjudges some."""
+    from crackwatch import images, packaged, synthetic
+    from crackwatch.starters import install_starter
+
+    folder = tmp_path_factory.mktemp("started")
+    (folder / "config.toml").touch()
+    install_starter(Registry(folder / "models"), packaged.starter())
+    for seed in range(100, 110):
+        for label in ("anomaly", "normal"):
+            (folder / "valid" / label).mkdir(parents=True, exist_ok=True)
+            picture = synthetic.draw(seed, crack=label == "anomaly")
+            file = folder / "valid" / label / f"{seed}.png"
+            file.write_bytes(images.encode_png(picture))
+    return folder
+
+
+class TestPictures:
+    def test_plots_and_sheets_are_written_and_named_without_tensorflow(self, started: Path) -> None:
+        code = (
+            "import sys\n"
+            "from crackwatch.cli import execute\n"
+            "status = execute(sys.argv[1:])\n"
+            "assert not {'tensorflow', 'keras', 'matplotlib.pyplot'} & set(sys.modules)\n"
+            "sys.exit(status)\n"
+        )
+        arguments = ("evaluate", "--data", started / "valid", "--config", started / "config.toml")
+        more = ("--plots", started / "plots", "--threshold", "0.999999", "--format", "json")
+        done = subprocess.run(
+            [sys.executable, "-c", code, *map(str, (*arguments, *more))],
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stderr == ""
+        document = json.loads(done.stdout)
+        assert document["fn"] > 0
+        names = [Path(file).name for file in document["plots"]]
+        assert names[0] == "overview.png" and names[-1] == "errors.png"
+        assert all(Path(file).is_file() for file in document["plots"])
+        assert len(names) == 8
+
+    def test_without_plots_there_are_none(self, started: Path) -> None:
+        done = run(
+            *("evaluate", "--data", started / "valid", "--config", started / "config.toml"),
+            *("--format", "json"),
+        )
+        assert json.loads(done.stdout)["plots"] == []
+
+    def test_a_model_without_heat_maps_has_its_sheet_all_the_same(
+        self, started: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        from crackwatch import dataset, evaluation, images
+        from crackwatch.cli.evaluate import _draw
+
+        class Half:
+            model_id = "half"
+
+            def scores(self, pictures: np.ndarray) -> np.ndarray:
+                return np.full(len(pictures), 0.5, np.float32)
+
+        def decode(content: bytes) -> np.ndarray:
+            return images.decode(content, images.Limits(10**6, "quarantine"))
+
+        files = dataset.list_files(dataset.find_layout(started / "valid"))
+        scored = evaluation.score_files(files, decode, Half())
+        measures = evaluation.measure(scored.scores, scored.labels, 0.5)
+        (started / "other.keras").write_bytes(b"no archive")
+        drawn = _draw(started / "bare", scored, measures, "t", started / "other.keras", decode)
+        assert drawn[-1].name == "errors.png" and drawn[-1].is_file()
+        assert "no heat maps" in capsys.readouterr().err
+
+
 @pytest.mark.real_pictures
 def test_the_starter_is_no_worse_than_the_notebook(metu: Path, tmp_path: Path) -> None:
     """The figures that its card holds, and the ones to beat: F1 0.972 and 0.875."""

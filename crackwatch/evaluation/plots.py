@@ -357,7 +357,7 @@ def _reliability(place: _Place, shown: _Shown) -> None:
     axes.text(0.004, 1.105, "pictures in each bin:", size=8.5, color=QUIET, va="center")
     axes.set(
         xlim=(0, 1),
-        ylim=(-0.02, 1.14),
+        ylim=(-0.02, 1.26),  # above 1 there is no share, but room for counts and legend
         xlabel="score (mean of a bin)",
         ylabel="share that has a crack",
     )
@@ -365,7 +365,7 @@ def _reliability(place: _Place, shown: _Shown) -> None:
     axes.set_xticks(ticks)
     axes.set_yticks(ticks)
     if shown.measures.n:
-        axes.legend(loc="lower right")
+        axes.legend(loc="upper left", ncols=3, borderaxespad=0)
     if found.ece is None or found.brier is None:
         axes.set_title("No pictures: nothing to compare scores with")
     else:
