@@ -251,6 +251,19 @@ def test_an_applied_threshold_is_the_models_own_and_its_card_knows_why(
     assert "A running station takes it between two batches" in out
 
 
+def test_the_decisions_can_be_read(
+    station: Path, tune: Tune, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for recall in (0.98, 0.95):
+        tune(station, "--min-recall", recall, "--apply", "--by", "anna")
+    thresholds = [each.new for each in Registry(station / "models").card("one").decisions]
+    assert execute(["models", "show", "--config", str(station / "config.toml")]) == 0
+    said = capsys.readouterr().out
+    values = [f"{each.value:.6g}" for each in thresholds if each is not None]
+    assert f"threshold 0.5 to {values[0]}, by anna: a recall of at least 0.98" in said
+    assert f"threshold {values[0]} to {values[1]}, by anna: a recall of at least 0.95" in said
+
+
 def test_a_model_that_is_not_the_champion_can_be_tuned(station: Path, tune: Tune) -> None:
     publish(station, "two", some(500))
     status, out, _ = tune(station, "--model", "two", "--min-recall", 0.98, "--apply")

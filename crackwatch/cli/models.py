@@ -9,7 +9,7 @@ import click
 
 from crackwatch.cli.options import config_option, echo_json, format_option, load_settings
 from crackwatch.errors import EXIT_DONE, EXIT_NO_MODEL, ModelError, ModelMissing
-from crackwatch.registry import MODEL_FILE, Card, Registry
+from crackwatch.registry import MODEL_FILE, Card, Decision, Registry
 
 _HEADLINE = ("f1", "recall", "precision")  # of the figures in a card, those that a list shows
 
@@ -70,6 +70,7 @@ def show(config: str | None, output_format: str, model_id: str | None) -> None:
         "tolerance": golden["tolerance"],
         "expected": ", ".join(golden["expected"]) or "Keras's scores",
     }
+    document["decisions"] = [_decided(each) for each in card.decisions] or None
     for key, value in document.items():
         _print_value(key, value, 0)
 
@@ -166,6 +167,17 @@ def _row(entry: dict[str, Any]) -> tuple[str, ...]:
         (entry["sha256"] or "-")[:12],
         *(f"{value:.4f}" if isinstance(value, float | int) else "-" for value in shown),
     )
+
+
+def _decided(decision: Decision) -> str:
+    """One line; json has the figures."""
+    change = (
+        f" {decision.old.value:.6g} to {decision.new.value:.6g}"
+        if decision.old and decision.new
+        else ""
+    )
+    when = f"{decision.decided_at:%Y-%m-%d %H:%M:%SZ}"
+    return f"{when} {decision.what}{change}, by {decision.decided_by}: {decision.reason}"
 
 
 def _tell_pointers(registry: Registry) -> None:
