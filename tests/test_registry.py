@@ -459,6 +459,17 @@ def test_a_threshold_can_be_changed_and_the_card_remembers(registry: Registry) -
     assert registry.card_stamp("one") == registry.card_stamp("one")
 
 
+def test_a_card_that_is_replaced_keeps_its_mode_and_its_owner(registry: Registry) -> None:
+    file = publish(registry, "one") / "card.json"
+    file.chmod(0o640)
+    owner = (12_345, 12_346) if os.geteuid() == 0 else (os.geteuid(), os.getegid())
+    os.chown(file, *owner)
+    registry.set_threshold("one", PROMISED, decided_by="anna", reason="")
+    found = file.stat()
+    assert (found.st_uid, found.st_gid) == owner
+    assert stat.S_IMODE(found.st_mode) == 0o640
+
+
 def test_a_card_from_before_there_were_decisions_is_read(registry: Registry) -> None:
     folder = publish(registry, "one")
     document = json.loads((folder / "card.json").read_text())

@@ -365,6 +365,7 @@ class Registry:
         fresh = self.folder / f"{_FRESH_PREFIX}{secrets.token_hex(8)}"
         try:
             with fresh.open("x", encoding="utf-8") as stream:
+                _as_before(stream.fileno(), target)
                 stream.write(text)
                 stream.flush()
                 os.fsync(stream.fileno())
@@ -421,6 +422,17 @@ def _files(folder: Path) -> set[str]:
 
 def _raise(error: OSError) -> None:
     raise error
+
+
+def _as_before(descriptor: int, target: Path) -> None:
+    """Mode and owner of the file that is replaced: what root changes, the service must read."""
+    try:
+        old = target.stat()
+    except FileNotFoundError:
+        return
+    os.fchmod(descriptor, stat.S_IMODE(old.st_mode))
+    with contextlib.suppress(PermissionError):  # only root may give a file away
+        os.fchown(descriptor, old.st_uid, old.st_gid)
 
 
 def _sync(path: Path) -> None:
