@@ -276,6 +276,32 @@ def test_a_forecast_keeps_its_books_and_holds_what_was_seen(
             assert span.low - 1e-9 <= span.expected <= span.high + 1e-9
 
 
+def test_a_forecast_has_the_exact_bounds_of_both_classes_at_half_the_doubt_each() -> None:
+    known = examples([0.9] * 95 + [0.05] * 5, [0.9] * 3 + [0.05] * 197)
+    found = promise.choose(known, MinRecall(0.8), 0.1, 0.95)
+    assert found.threshold == np.float32(0.9)
+    missed, false = found.forecast.missed, found.forecast.false_alarms
+    assert missed.expected == pytest.approx(100 * 5 / 100)
+    assert false.expected == pytest.approx(900 * 3 / 200)
+    tail = pytest.approx(0.05 / 4, rel=1e-6)
+    assert binom.cdf(5, 100, missed.high / 100) == tail
+    assert binom.sf(4, 100, missed.low / 100) == tail
+    assert binom.cdf(3, 200, false.high / 900) == tail
+    assert binom.sf(2, 200, false.low / 900) == tail
+    assert found.forecast.flagged.high == pytest.approx(100 - missed.low + false.high)
+    assert found.forecast.flagged.low == pytest.approx(100 - missed.high + false.low)
+
+
+def test_a_forecast_counts_a_group_for_what_is_sure_of_it() -> None:
+    """Pairs of which one picture is flagged: below they count as none, above as all."""
+    scores = np.array([0.9, 0.9] * 50 + [0.9, 0.05] * 40)
+    labels = np.repeat([1, 0], [100, 80])
+    groups = np.repeat(np.arange(90), 2)
+    found = promise.choose(Examples.of_scores(scores, labels, groups), MinRecall(0.5), 0.0)
+    false = found.forecast.false_alarms
+    assert (false.low, false.expected, false.high) == (0, 500, 1000)
+
+
 @settings(deadline=None)
 @given(SCORES, SCORES)
 def test_the_curve_counts_as_the_station_does(anomalies: list[float], normals: list[float]) -> None:
