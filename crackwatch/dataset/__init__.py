@@ -1,10 +1,18 @@
 """Labelled pictures: import, checks, grouping of copies, splits, streaming; knows no model.
 
-``folders`` are as they lie on disk, ``pictures`` decoded, ``copies`` says which are one,
+``folders`` are as they lie on disk, ``pictures`` decoded, ``copies`` says which are one picture,
+``overlaps`` which show the same concrete, ``kinship`` brings the two together;
 ``splits`` and ``folds`` divide them, ``importing`` takes new ones in.
 """
 
-from crackwatch.dataset.copies import orientations, pixel_hash
+from crackwatch.dataset.copies import (
+    fold,
+    near_duplicates,
+    orientations,
+    pixel_hash,
+    texture,
+    texture_bits,
+)
 from crackwatch.dataset.folders import (
     MINIMUM_PER_CLASS,
     Decode,
@@ -21,32 +29,44 @@ from crackwatch.dataset.folders import (
 )
 from crackwatch.dataset.folds import folds
 from crackwatch.dataset.importing import Imported, import_folder
+from crackwatch.dataset.kinship import Kinship, Leaks, groups, kinship, leaks
+from crackwatch.dataset.overlaps import Landmarks, overlaps
 from crackwatch.dataset.pictures import Pictures, PixelCache, load, require_enough
-from crackwatch.dataset.splits import Split, groups, split
+from crackwatch.dataset.splits import Split, split
 
 __all__ = [
     "MINIMUM_PER_CLASS",
     "Decode",
     "Imported",
+    "Kinship",
     "LabelledFile",
+    "Landmarks",
     "Layout",
+    "Leaks",
     "Pictures",
     "PixelCache",
     "Problem",
     "Progress",
     "Split",
     "find_layout",
+    "fold",
     "folds",
     "groups",
     "import_folder",
+    "kinship",
+    "leaks",
     "list_files",
     "load",
+    "near_duplicates",
     "no_progress",
     "orientations",
+    "overlaps",
     "pixel_hash",
     "read_and_decode",
     "read_file",
     "require_enough",
     "split",
+    "texture",
+    "texture_bits",
     "too_few",
 ]

@@ -16,6 +16,8 @@ from crackwatch.runtime import SIDE
 SAME_TEXTURE = 0.8
 
 _CELLS = 45  # 227 pixels less one on each side, in 45 x 45 cells of 5 pixels: keeps every symmetry
+# Bits, of the 276 of two folded textures, in which near duplicates may differ: docs/data.md.
+DIFFERING_BITS = 60
 FOLDED = (_CELLS // 2 + 1) * (_CELLS // 2 + 2) // 2  # numbers that `fold` leaves of a texture
 
 
@@ -75,3 +77,33 @@ def fold(fine: NDArray[np.float32]) -> NDArray[np.float32]:
     wedge = total[:middle, :middle][np.triu_indices(middle)]
     length = float(np.linalg.norm(wedge))
     return wedge / length if length > 1e-3 else np.zeros_like(wedge)
+
+
+def texture_bits(folded: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """The signs of folded textures (N, 276), packed: (N, 35).
+
+    What of a picture can be kept to know it again by, without keeping the picture. All zero where
+    there is no texture: such pictures are like none.
+    """
+    return np.packbits(folded > 0, axis=1)
+
+
+def near_duplicates(some: NDArray[np.uint8], others: NDArray[np.uint8]) -> NDArray[np.intp]:
+    """Pairs of one of ``some`` (N, 35) and one of ``others`` (M, 35) that are the same picture.
+
+    Positions (P, 2), in order. Encoded or exposed anew, turned or mirrored pictures are found;
+    that two pictures differ cannot be told for certain from so few bits.
+    """
+    strip = 512
+    columns = np.unpackbits(others, axis=1, count=FOLDED).astype(np.float32) * 2 - 1
+    columns[~others.any(axis=1)] = 0
+    found = [np.empty((0, 2), np.intp)]
+    for start in range(0, len(some), strip):
+        part = some[start : start + strip]
+        rows = np.unpackbits(part, axis=1, count=FOLDED).astype(np.float32) * 2 - 1
+        rows[~part.any(axis=1)] = 0
+        # the product of signs is the number of equal bits less that of differing ones
+        pairs = np.argwhere(rows @ columns.T >= FOLDED - 2 * DIFFERING_BITS)
+        pairs[:, 0] += start
+        found.append(pairs)
+    return np.concatenate(found)

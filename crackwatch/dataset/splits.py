@@ -1,68 +1,17 @@
-"""Groups copies, and divides pictures so that no group stands on both sides; seeded."""
+"""Divides pictures in two so that no group stands on both sides; seeded."""
 
 from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from crackwatch.dataset.copies import SAME_TEXTURE, texture
 from crackwatch.dataset.pictures import Pictures
 from crackwatch.domain import Label
 from crackwatch.errors import DatasetError
-
-
-def groups(pictures: Pictures) -> NDArray[np.intp]:
-    """A group number for each picture, (N,): copies of one another are in one group.
-
-    Copies are pictures with equal pixels, turned or mirrored or not, and those whose fine texture
-    correlates (the same picture encoded or exposed anew). Crops that merely overlap are not found.
-    The comparison takes time with the square of N: about 2 s for 15,000.
-    """
-    parent = np.arange(len(pictures), dtype=np.intp)
-
-    def root(position: int) -> int:
-        while parent[position] != position:
-            parent[position] = parent[parent[position]]
-            position = int(parent[position])
-        return position
-
-    def join(one: int, other: int) -> None:
-        first, second = sorted((root(one), root(other)))
-        parent[second] = first
-
-    first_with: dict[bytes, int] = {}
-    for position, digest in enumerate(pictures.pixel_hashes):
-        join(first_with.setdefault(digest, position), position)
-    for one, other in _similar_pairs(pictures.folded):
-        if root(one) != root(other) and _same_texture(pictures, one, other):
-            join(one, other)
-    return np.array([root(position) for position in range(len(pictures))], dtype=np.intp)
-
-
-def _similar_pairs(folded: NDArray[np.float32]) -> Iterator[tuple[int, int]]:
-    """Pairs whose orientation-free textures correlate; the matrix is walked in strips."""
-    strip = 512
-    for start in range(0, len(folded), strip):
-        likeness = folded[start : start + strip] @ folded[start:].T  # (strip, N - start)
-        rows, columns = np.nonzero(likeness >= SAME_TEXTURE)
-        for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
-            if column > row:
-                yield start + row, start + column
-
-
-def _same_texture(pictures: Pictures, one: int, other: int) -> bool:
-    first, second = (texture(picture) for picture in pictures.get([one, other]))
-    flat = first.ravel()
-    return any(
-        float(flat @ np.rot90(flipped, turns).ravel()) >= SAME_TEXTURE
-        for flipped in (second, second[:, ::-1])
-        for turns in range(4)
-    )
 
 
 @dataclass(frozen=True, slots=True)
