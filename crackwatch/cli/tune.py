@@ -285,6 +285,7 @@ def _of_data(settings: Settings, registry: Registry, model_id: str, data: Path) 
     from crackwatch import dataset, learned
     from crackwatch.champion import open_chosen
     from crackwatch.cli.workshop import decoder
+    from crackwatch.images import keypoints
     from crackwatch.promise import Examples
 
     files = dataset.list_files(dataset.find_layout(data))
@@ -300,7 +301,9 @@ def _of_data(settings: Settings, registry: Registry, model_id: str, data: Path) 
         if len(left_out) > _LISTED:
             click.echo(f"left out: {len(left_out) - _LISTED} more", err=True)
         _refuse_learned(known, pictures.pixel_hashes, pictures.paths, model_id, data)
-        groups = dataset.groups(pictures)
+        with progress_bar("looking for overlaps") as looked:
+            landmarks = dataset.Landmarks(keypoints.landmarks, keypoints.searcher)
+            groups = dataset.groups(pictures, landmarks, looked)
         scores = [np.empty(0, np.float32)]
         with progress_bar("scoring") as scored:
             for start in range(0, len(pictures), _CHUNK):
