@@ -286,7 +286,7 @@ def _roc(place: _Place, shown: _Shown) -> None:
     one = 1000 / max(shown.sound, 1)  # a single picture, in pictures of a thousand
     axes.set_xscale("symlog", linthresh=one, linscale=0.4)
     ticks = [0.0] + [tick for tick in (0.1, 1.0, 10.0, 100.0, 1000.0) if tick >= one]
-    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.set_xticks(ticks, [f"{tick:,g}" for tick in ticks])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set(
         xlim=(-one * 0.15, 1000),
