@@ -105,6 +105,8 @@ def everything(folder: Path) -> dict[str, bytes]:
         (("--min-recall", 1), "not in the range"),
         (("--min-recall", 0.9, "--confidence", 1), "not in the range"),
         (("--cost-miss", 0, "--cost-false-alarm", 1), "not in the range"),
+        (("--min-recall", "nan"), "nan is not a number"),
+        (("--min-recall", 0.9, "--prevalence", "nan"), "nan is not a number"),
         (("--min-recall", 0.9, "--plot", "plot.svg"), "ends in .png"),
     ],
 )
@@ -297,20 +299,20 @@ def test_without_inspections_the_scored_pictures_tell_how_common_cracks_are(
 
 def test_the_stations_own_books_tell_how_common_cracks_are(station: Path, tune: Tune) -> None:
     books = Station(station)
-    bright = [f"bright{number}.jpg" for number in range(3)]
-    for number, name in enumerate(bright):
-        books.put(name, jpeg(dark=False, seed=number))
-    books.inspect(*bright)
-    # a station that never flagged anything knows nothing of cracks
+    names = []
+    for number in range(30):
+        names.append(f"{number}.jpg")
+        books.put(names[-1], jpeg(dark=number % 3 == 0, seed=number))
+    # a station that flagged a few knows next to nothing of how common cracks are
+    books.inspect(*names[:27])
     at_the_station = tune.document(station, "--min-recall", 0.98)["station"]
     assert "scored pictures" in at_the_station["prevalence_from"]
-    books.put("dark.jpg", jpeg(dark=True))
-    books.inspect("dark.jpg")
+    books.inspect(*names[27:])
     at_the_station = tune.document(station, "--min-recall", 0.98)["station"]
-    assert at_the_station["prevalence"] == 0.25
-    assert "flagged in the last 30 days, 1 of 4" in at_the_station["prevalence_from"]
+    assert at_the_station["prevalence"] == pytest.approx(1 / 3)
+    assert "flagged in the last 30 days, 10 of 30" in at_the_station["prevalence_from"]
     flagged = at_the_station["flagged_per_1000"]
-    assert 240 < flagged["expected"] < 260
+    assert 320 < flagged["expected"] < 340
 
 
 # ----------------------------------------------------------------------------------------- plot

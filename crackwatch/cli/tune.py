@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from math import floor, isnan, log10
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from crackwatch.settings import Settings
 
 _STORE_DAYS = 30  # of inspections that tell how common cracks are
+_ENOUGH_FLAGGED = 10  # fewer say next to nothing of a share
 _CHUNK = 64  # pictures scored at once
 _LISTED = 5
 
@@ -94,7 +96,8 @@ class _Evidence:
     type=click.FloatRange(0, 1),
     metavar="P",
     help="The share of the station's pictures that show a crack [default: what it flagged in the "
-    f"last {_STORE_DAYS} days; before it flagged any, the share among the scored pictures].",
+    f"last {_STORE_DAYS} days; if fewer than {_ENOUGH_FLAGGED}, the share among the scored "
+    "pictures].",
 )
 @click.option(
     "--apply/--no-apply",
@@ -137,6 +140,8 @@ def command(
     high}} cost{...} before applied overridden_by.
     """
     asked = _one_goal(min_recall, max_false_alarms_per_1000, cost_miss, cost_false_alarm)
+    if any(isnan(value) for value in (*asked.values(), confidence, prevalence or 0.0)):
+        raise click.UsageError("nan is not a number to go by")  # it is in every range of click's
     if plot is not None and plot.suffix.lower() != ".png":
         raise click.UsageError(f"--plot {plot}: name a file that ends in .png")
     settings = load_settings(config)
@@ -361,7 +366,7 @@ def _prevalence(settings: Settings, given: float | None, examples: Examples) -> 
             tallies = rows.counts(Window(until - timedelta(days=_STORE_DAYS), until)).tallies
         flagged = sum(each.count for each in tallies if each.outcome is Outcome.ANOMALY)
         inspected = flagged + sum(each.count for each in tallies if each.outcome is Outcome.NORMAL)
-        if flagged:
+        if flagged >= _ENOUGH_FLAGGED:
             return flagged / inspected, (
                 f"what the station flagged in the last {_STORE_DAYS} days, {flagged:,} of "
                 f"{inspected:,}"
@@ -398,8 +403,6 @@ def _with_remedy(
 
 def _floor(value: float) -> float:
     """To three significant digits downwards, so that what is named is really supported."""
-    from math import floor, log10
-
     digits = 2 - floor(log10(abs(value)))
     scale: float = 10.0**digits
     return round(floor(value * scale) / scale, max(digits, 0))
@@ -496,7 +499,7 @@ def _print(found: Promise, evidence: _Evidence, card: Card, share_from: str) -> 
     _table(rows)
     forecast = found.forecast
     click.echo(
-        f"\nOf 1,000 pictures at the station, {1000 * forecast.prevalence:.3g} of them with a "
+        f"\nOf 1,000 pictures at the station, {round(1000 * forecast.prevalence, 1):,g} of them with a "
         f"crack\n({share_from}):"
     )
     _table(
