@@ -334,6 +334,7 @@ class FoundAnomaly:
     score: float
     inspected_at: datetime
     model: str
+    in_review_band: bool | None = None  # None: the station had no band then
 
 
 @dataclass(frozen=True, slots=True)
@@ -381,6 +382,18 @@ class DayDrift:
 
 
 @dataclass(frozen=True, slots=True)
+class ReviewTally:
+    """What people said of the pictures inspected in a window; each picture counts once."""
+
+    crack: int  # by the latest label
+    ok: int
+    contradictions: int  # of these, pictures that were given both labels
+    escapes: int  # cracks that an inspection of the window called normal
+    false_alarms: int  # pictures without one that an inspection of the window called an anomaly
+    waiting: int  # in the review band, without a review
+
+
+@dataclass(frozen=True, slots=True)
 class Summary:
     """What a report says of a window; ``inspected`` = ``normal`` + ``anomaly``."""
 
@@ -396,6 +409,7 @@ class Summary:
     quarantine: tuple[QuarantinedPicture, ...]
     hourly: tuple[HourCount, ...]
     drift: tuple[DayDrift, ...] = ()
+    reviews: ReviewTally = ReviewTally(0, 0, 0, 0, 0, 0)
 
     @property
     def inspected(self) -> int:

@@ -355,6 +355,7 @@ def test_the_json_has_the_keys_of_the_contract(station: Station, filler: Filler)
                 "score": 0.75,
                 "inspected_at": "2026-11-20T12:00:00+01:00",
                 "model": "first",
+                "in_review_band": None,
             }
         ],
         "quarantine": [
@@ -367,6 +368,14 @@ def test_the_json_has_the_keys_of_the_contract(station: Station, filler: Filler)
         "hourly": [
             {"hour": "2026-11-20T12:00:00+01:00", "normal": 1, "anomaly": 1, "quarantined": 1}
         ],
+        "reviewed": {
+            "crack": 0,
+            "ok": 0,
+            "contradictions": 0,
+            "escapes": 0,
+            "false_alarms": 0,
+        },
+        "review_band": {"waiting": 0},
         "drift": [],
     }
     unknown = document(summary_of(station))

@@ -107,7 +107,7 @@ def command(
             limit = {"table": _ROWS_ON_A_SCREEN, "html": _ROWS_ON_PAPER}.get(output_format)
         summary = summarize(rows, span, whereabouts, lambda: _pending(settings, rows), limit=limit)
         drift = driftwatch.of_window(rows.drift, span, settings.report.day_start)
-    summary = replace(summary, drift=drift)
+        summary = replace(summary, drift=drift, reviews=rows.reviews(span))
     name = settings.station.name
     with _stream(output) as stream:
         if output_format == "json":

@@ -42,6 +42,7 @@ def document(summary: Summary) -> dict[str, Any]:
                 "score": each.score,
                 "inspected_at": _iso(each.inspected_at, zone),
                 "model": each.model,
+                "in_review_band": each.in_review_band,
             }
             for each in summary.anomalies
         ],
@@ -62,6 +63,14 @@ def document(summary: Summary) -> dict[str, Any]:
             }
             for each in summary.hourly
         ],
+        "reviewed": {
+            "crack": summary.reviews.crack,
+            "ok": summary.reviews.ok,
+            "contradictions": summary.reviews.contradictions,
+            "escapes": summary.reviews.escapes,
+            "false_alarms": summary.reviews.false_alarms,
+        },
+        "review_band": {"waiting": summary.reviews.waiting},
         "drift": [drift.document(each) for each in summary.drift],
     }
 

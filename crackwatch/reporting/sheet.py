@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from crackwatch.domain import HourCount, Summary, path_text
+from crackwatch.domain import HourCount, ReviewTally, Summary, path_text
 from crackwatch.health.drift import REMEDY, in_words
 
 _HOURS_SHOWN = 48  # two days; beyond, the picture of the HTML report says more
@@ -61,12 +61,31 @@ def totals(summary: Summary) -> tuple[tuple[str, str, str, str], ...]:
         ("Quarantined", f"{summary.quarantined:,}", "could not be inspected", "odd"),
         ("Superseded", f"{summary.superseded:,}", "replaced by other content", "odd"),
         ("Pending", pending, as_of, "odd"),
+        *_reviews(summary.reviews),
     ]
     return tuple(
         (what, count, remark, tone if count not in ("0", "unknown") else "faint")
         for what, count, remark, tone in found
         if what != "Superseded" or summary.superseded
     )
+
+
+def _reviews(said: ReviewTally) -> list[tuple[str, str, str, str]]:
+    """What people said; nothing where nobody said anything and nothing waits for it."""
+    found: list[tuple[str, str, str, str]] = []
+    if said.crack or said.ok:
+        remark = (
+            f"by people: {said.crack:,} crack, {said.ok:,} ok; {said.escapes:,} escaped, "
+            f"{said.false_alarms:,} false alarms"
+        )
+        if said.contradictions:
+            remark += f"; {said.contradictions:,} contradictory"
+        found.append(("Reviewed", f"{said.crack + said.ok:,}", remark, "plain"))
+    if said.waiting:
+        found.append(
+            ("For review", f"{said.waiting:,}", "doubtful: crackwatch review list --band", "odd")
+        )
+    return found
 
 
 def sections(summary: Summary, hours_shown: int = _HOURS_SHOWN) -> tuple[Section, ...]:

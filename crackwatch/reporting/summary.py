@@ -66,6 +66,8 @@ class LineLike(Protocol):
     def destination(self) -> bytes | None: ...
     @property
     def reason(self) -> str | None: ...
+    @property
+    def in_review_band(self) -> bool | None: ...
 
 
 class RowsLike(Protocol):
@@ -139,7 +141,12 @@ def summarize(
         ),
         anomalies=tuple(
             FoundAnomaly(
-                line.source, whereabouts(line), line.score, line.inspected_at, line.model or ""
+                line.source,
+                whereabouts(line),
+                line.score,
+                line.inspected_at,
+                line.model or "",
+                line.in_review_band,
             )
             for line in rows.lines(window, Outcome.ANOMALY, limit=limit)
             if line.score is not None  # an anomaly without a score cannot be recorded

@@ -19,7 +19,8 @@ from sqlalchemy import (
     type_coerce,
 )
 
-from crackwatch.domain import Outcome, Place, Window
+from crackwatch.domain import Outcome, Place, ReviewTally, Window
+from crackwatch.store import reviews
 from crackwatch.store.drift import DriftRows
 from crackwatch.store.engine import explained, open_reader
 from crackwatch.store.schema import from_microseconds, inspections, models
@@ -69,6 +70,7 @@ class Line:
     detail: str | None
     sha256: bytes | None
     duplicate_of: int | None
+    in_review_band: bool | None
 
 
 class Present(Protocol):
@@ -90,6 +92,10 @@ class ReportRows:
     def drift(self) -> DriftRows:
         """The pictures' light and scores, as of the same moment."""
         return DriftRows(self._connection)
+
+    def reviews(self, window: Window) -> ReviewTally:
+        """What people said of the pictures inspected in a window, as of the same moment."""
+        return reviews.tally(self._connection, window)
 
     def counts(self, window: Window) -> Counts:
         """Everything that is counted in a window, from the window's covering index.
@@ -157,6 +163,7 @@ class ReportRows:
                 row.detail,
                 row.sha256,
                 row.duplicate_of,
+                row.in_review_band,
             )
             .select_from(inspections.outerjoin(models, models.c.pk == row.model_pk))
             .where(_within(window))

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, Engine, Select, and_, func, insert, select, true
 
-from crackwatch.domain import Label, Outcome, Place, Window
+from crackwatch.domain import Label, Outcome, Place, ReviewTally, Window
 from crackwatch.store.engine import faults, open_reader, open_writer, writing
 from crackwatch.store.schema import inspections, models, reviews
 from crackwatch.store.standing import Standing, standing
@@ -57,18 +57,6 @@ class Seen:
     reason: str | None
     sha256: bytes | None
     in_review_band: bool | None
-
-
-@dataclass(frozen=True, slots=True)
-class ReviewTally:
-    """What people said of the pictures inspected in a window; each picture counts once."""
-
-    crack: int
-    ok: int
-    contradictions: int  # of these, pictures that were given both labels
-    escapes: int  # cracks that an inspection of the window called normal
-    false_alarms: int
-    waiting: int  # in the review band, without a review
 
 
 class ReviewBooks:
