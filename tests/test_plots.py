@@ -27,6 +27,7 @@ from crackwatch.evaluation.contact_sheet import (
     PER_PAGE,
     Kind,
     choose_tiles,
+    heading,
     score_text,
     tile_name,
     write_contact_sheets,
@@ -326,6 +327,34 @@ class TestTiles:
         assert (kinds.count(Kind.ESCAPE), kinds.count(Kind.FALSE_ALARM)) == shown
 
 
+class TestHeadings:
+    def test_no_errors_are_said(self) -> None:
+        found = scored([0.9, 0.1], [1, 0], [b"x"])
+        tiles = choose_tiles(found.scores, found.labels, 0.5)
+        expected = "No errors among 2 pictures at threshold 0.5; the closest calls"
+        assert heading(found, 0.5, tiles) == expected
+        assert (
+            heading(scored([], [], [b"x"]), 0.5, [])
+            == "No errors among 0 pictures at threshold 0.5"
+        )
+
+    def test_errors_are_counted(self) -> None:
+        found = scored([0.2, 0.7, 0.1, 0.9], [1, 0, 1, 1], [b"x"])
+        tiles = choose_tiles(found.scores, found.labels, 0.5)
+        assert heading(found, 0.5, tiles) == (
+            "2 escapes and 1 false alarm among 4 pictures at threshold 0.5; "
+            "the closest calls as well"
+        )
+
+    def test_what_is_left_out_is_said(self) -> None:
+        found = scored([0.2] * 200, [1] * 200, [b"x"])
+        tiles = choose_tiles(found.scores, found.labels, 0.5)
+        assert heading(found, 0.5, tiles) == (
+            "200 escapes (the worst 96 shown) and 0 false alarms among 200 pictures "
+            "at threshold 0.5"
+        )
+
+
 class TestSheets:
     def test_the_picture_stands_beside_what_is_made_of_it(
         self, tmp_path: Path, drawings: list[bytes]
@@ -385,7 +414,9 @@ class TestSheets:
         files = [broken, os.path.join(folder, b"gone" * 40)]
         found = scored([0.2, 0.3], [1, 1], files)
         (sheet,) = write_contact_sheets(tmp_path / "out", found, 0.5, "a title", decode, negative)
-        assert size(sheet)[1] > 300
+        page = pixels(sheet)
+        for left in (30, 30 + 476):
+            assert (page[116 + 5 + 150 : 116 + 5 + 220, left + 4 : left + 450] == 0xEE).all()
 
     def test_a_folder_that_cannot_be_listed_is_told(self, tmp_path: Path) -> None:
         (tmp_path / "file").touch()

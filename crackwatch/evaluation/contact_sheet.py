@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -16,6 +17,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from crackwatch.dataset import Decode, Problem, Progress, no_progress, read_and_decode
@@ -107,7 +109,7 @@ def write_contact_sheets(
     """
     tiles = choose_tiles(scored.scores, scored.labels, threshold)
     pages = [tiles[start : start + PER_PAGE] for start in range(0, len(tiles), PER_PAGE)] or [[]]
-    heading = _heading(scored, threshold, tiles)
+    headline = heading(scored, threshold, tiles)
     _remove_pages(folder)
     written: list[Path] = []
     with house_style():
@@ -117,12 +119,13 @@ def write_contact_sheets(
                 drawn.append(_drawn(scored.paths[tile.position], decode, explain))
                 progress((number - 1) * PER_PAGE + len(drawn), len(tiles))
             of = f"{title}, page {number} of {len(pages)}" if len(pages) > 1 else title
-            sheet = _page(page, drawn, scored, heading, of, with_heat=explain is not None)
+            sheet = _page(page, drawn, scored, headline, of, with_heat=explain is not None)
             written += save(folder, {SHEET if number == 1 else f"errors-{number}.png": sheet})
     return written
 
 
-def _heading(scored: Scored, threshold: float, tiles: Sequence[Tile]) -> str:
+def heading(scored: Scored, threshold: float, tiles: Sequence[Tile]) -> str:
+    """How many errors there are, and what of them the sheets show."""
     flagged = scored.scores.astype(np.float64) >= threshold
     escapes = int(((scored.labels == 1) & ~flagged).sum())
     alarms = int(((scored.labels == 0) & flagged).sum())
@@ -177,7 +180,7 @@ def _page(
     tiles: Sequence[Tile],
     drawn: Sequence[_Drawn],
     scored: Scored,
-    heading: str,
+    headline: str,
     title: str,
     *,
     with_heat: bool,
@@ -195,7 +198,7 @@ def _page(
     def write(x: int, y: int, text: str, size: float, **look: Any) -> None:
         figure.text(x / width, 1 - y / height, text, va="top", fontsize=size, **look)
 
-    write(_MARGIN, 22, printable(heading), 17, fontweight="bold")
+    write(_MARGIN, 22, printable(headline), 17, fontweight="bold")
     write(_MARGIN, 58, printable(title), 10.5, color=QUIET)
     if with_heat and tiles:
         how = (
@@ -210,8 +213,11 @@ def _page(
         pasted.append((y, x, np.broadcast_to(stripe, (_STRIPE, across, 3))))
         top = y + _STRIPE
         if isinstance(picture, Problem):
-            reason = _shortened(printable(picture.reason), 32)
-            write(x + 12, top + 12, f"cannot be read any more:\n{reason}", 10)
+            corner = (x / width, 1 - (top + SIDE) / height)
+            size = (across / width, SIDE / height)
+            figure.add_artist(Rectangle(corner, *size, facecolor="#eeeeee", zorder=0))
+            why = textwrap.wrap(printable(picture.reason), across // 9, max_lines=6)
+            write(x + 12, top + 12, "\n".join(["read once, but not again:", *why]), 9.5)
         else:
             for at, each in enumerate(picture):
                 if each is not None:
@@ -219,7 +225,8 @@ def _page(
         score = float(scored.scores[tile.position])
         label = "anomaly" if scored.labels[tile.position] else "normal"
         caption = f"{words.upper()}   score {score_text(score)}"
-        write(x, top + SIDE + 7, caption, 10.5, color=colour, fontweight="bold")
+        letters = 10.5 if with_heat else 9.5  # what a single picture's width allows
+        write(x, top + SIDE + 7, caption, letters, color=colour, fontweight="bold")
         if with_heat:
             said = f"labelled {label}"
             write(x + across, top + SIDE + 7, said, 10.5, color=QUIET, ha="right")
