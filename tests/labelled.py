@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 
 from crackwatch.domain import Label
-from crackwatch.training.fitting import Epoch
-from crackwatch.training.retraining import Request
+from crackwatch.training.planning import Request
 
 
 def draw(folder: Path, anomalies: int, normals: int, seed: int = 0) -> None:
@@ -32,8 +33,8 @@ class Silent:
 
     def __init__(self) -> None:
         self.stages: list[str] = []
-        self.epochs: list[Epoch] = []
-        self.steps = 0
+        self.epochs: list[tuple[str, int]] = []  # job, number
+        self.done: list[str] = []
 
     def stage(self, text: str) -> None:
         self.stages.append(text)
@@ -41,15 +42,26 @@ class Silent:
     def loading(self, done: int, total: int) -> None:
         pass
 
-    def step(self, epoch: int, step: int, steps: int) -> None:
-        self.steps += 1
+    def comparing(self, done: int, total: int) -> None:
+        pass
 
-    def epoch(self, epoch: Epoch) -> None:
-        self.epochs.append(epoch)
+    def training(self, steps: Mapping[str, int]) -> None:
+        pass
+
+    def step(self, job: str, epoch: int, step: int, steps: int) -> None:
+        pass
+
+    def epoch(self, job: str, epoch: Mapping[str, Any]) -> None:
+        self.epochs.append((job, epoch["number"]))
+
+    def finished(self, job: str, done: int, total: int) -> None:
+        self.done.append(job)
 
 
 def asked(data: Path, **changes: object) -> Request:
-    request = Request(data=data, recipe="station", seed=3, promote="auto", epochs=2)
+    request = Request(
+        data=data, recipe="station", seed=3, promote="auto", quick=True, epochs=8, workers=2
+    )
     return replace(request, **changes)  # type: ignore[arg-type]  # names are the fields'
 
 
@@ -57,5 +69,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in folder.rglob("*")
-        if path.is_file() and path.name != ".lock"
+        if path.is_file()
+        and path.name not in (".lock", ".training.lock")
+        and ".training" not in path.parts
     }

@@ -182,7 +182,9 @@ def _train(
     for fold in range(plan.recipe.folds):
         logits[plan.folds == fold] = outcomes[f"fold-{fold + 1}"].logits
     found, threshold = _calibrate(registry, plan, logits)
-    return Trained(found(logits), found, threshold, outcomes[WHOLE])
+    # as they will be read again when this model is the champion: to the last bit the same verdicts
+    kept = found(logits).astype(np.float32).astype(np.float64)
+    return Trained(kept, found, threshold, outcomes[WHOLE])
 
 
 def _calibrate(
