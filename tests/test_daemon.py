@@ -396,7 +396,9 @@ def test_the_state_tells_a_pause_from_a_trouble_that_work_goes_on_beside(made: P
     assert daemon.state() == "unhealthy"
     daemon.board.report("disk_full", "error", "no room")
     assert daemon.state() == "paused"
-    daemon.board.clear_all("disk_full", "move_refused")
+    daemon.board.report("golden_failed", "error", "the model is not itself")
+    assert daemon.state() == "unhealthy"
+    daemon.board.clear_all("golden_failed", "disk_full", "move_refused")
     assert daemon.state() == "running"
 
 

@@ -329,10 +329,42 @@ def test_a_stop_is_obeyed_while_the_model_fails(tmp_path: Path) -> None:
 
 # ------------------------------------------------------------------------------- on a real runtime
 
-
-@pytest.mark.skipif(
+needs_starter = pytest.mark.skipif(
     not (packaged.starter() / "lenet.keras").is_file(), reason="the starter model is not here"
 )
+
+
+@needs_starter
+def test_a_model_that_goes_is_asked_once_more_and_the_next_one_does_not_answer_for_it(
+    tmp_path: Path,
+) -> None:
+    station = Station(tmp_path, classifier=Drifting())
+    registry = Registry(tmp_path / "models")
+    for name in ("a.jpg", "b.jpg"):
+        station.put(name, jpeg(dark=False, seed=ord(name[0])))
+    with station.pipeline() as pipeline:
+        bench = Bench(station, pipeline, once=False)
+        with working(bench):
+            bench.queue.put(station.arrival("a.jpg"))
+            wait_until(lambda: len(station.rows()) == 1)
+            station.classifier.off = 2e-3
+            install_starter(registry, packaged.starter())  # champion, as there was none
+            bench.queue.put(station.arrival("b.jpg"))
+            wait_until(lambda: len(station.rows()) == 2)
+    first, second = {row["source"]: row["model_pk"] for row in station.rows()}.values()
+    assert first != second
+    assert [(row["model_pk"], row["good"]) for row in beats(station)] == [
+        (first, 1),
+        (first, 0),
+        (second, 1),
+        (second, 1),
+    ]
+    ((incident, doubted),) = incidents(station)
+    assert (doubted, incident.ended_at is None) == ([b"a.jpg"], False)
+    assert bench.told == []
+
+
+@needs_starter
 def test_one_flipped_bit_in_memory_stops_the_judging_until_the_model_is_loaded_anew(
     tmp_path: Path,
 ) -> None:

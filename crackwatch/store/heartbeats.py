@@ -59,7 +59,8 @@ class Doubted:
     source: bytes
     place: Place
     destination: bytes | None
-    reason: str | None = None
+    in_review_band: bool | None  # None: the station had no band then
+    reason: str | None = None  # a judged picture was not quarantined
 
 
 class Heartbeats:
@@ -173,6 +174,7 @@ class IncidentRows:
                 row.source,
                 row.place,
                 row.destination,
+                row.in_review_band,
             )
             .select_from(
                 inspections.join(batches, batches.c.id == row.batch_id).join(
@@ -192,7 +194,7 @@ class IncidentRows:
             .limit(limit)
         )
         found = self._connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(query)
-        for id, at, outcome, score, threshold, model, state, source, place, destination in found:
+        for id, at, outcome, score, threshold, model, state, source, place, *rest in found:
             yield Doubted(
                 id,
                 at,
@@ -203,7 +205,7 @@ class IncidentRows:
                 Standing(state),
                 source,
                 Place(place),
-                destination,
+                *rest,
             )
 
     def _in_doubt(
