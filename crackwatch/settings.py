@@ -234,6 +234,7 @@ class RetrainSettings(_Section):
     recipe: Literal["notebook", "station"] = "station"
     seed: int = Field(default=20_261_101, ge=0, le=2**32 - 1)
     promote: Literal["auto", "always", "never"] = "auto"
+    miss_costs: float = Field(default=10.0, gt=0, le=1_000_000)  # false alarms
 
 
 class LogSettings(_Section):

@@ -71,24 +71,21 @@ class TestCalibration:
         with pytest.raises(ValueError, match="both classes"):
             calibration.calibrate(np.zeros(3), np.zeros(3, np.int8))
 
-    def test_the_threshold_is_in_the_middle_of_a_plateau(self) -> None:
-        logits = np.array([-8.0] * 200 + [4.0] * 200)
-        labels = np.array([0] * 200 + [1] * 200, np.int8)
-        assert calibration.threshold(logits, labels) == pytest.approx(1 / (1 + np.exp(2)), rel=0.05)
+    @pytest.mark.parametrize("miss_costs", [1.0, 10.0, 99.0])
+    def test_at_the_threshold_flagging_and_leaving_alone_cost_the_same(
+        self, miss_costs: float
+    ) -> None:
+        logits, labels = logits_and_labels(3)
+        probabilities = 1 / (1 + np.exp(-logits))
 
-    def test_one_picture_does_not_swing_the_threshold(self) -> None:
-        random = np.random.default_rng(2)
-        logits = np.concatenate([random.normal(-7, 2, 3000), random.normal(5, 2, 100)])
-        labels = np.repeat(np.array([0, 1], np.int8), [3000, 100])
-        whole = calibration.threshold(logits, labels)
-        for left_out in (int(np.argmax(logits[:3000])), 3000 + int(np.argmin(logits[3000:]))):
-            others = np.delete(np.arange(3100), left_out)
-            without = calibration.threshold(logits[others], labels[others])
-            assert abs(np.log(without / (1 - without)) - np.log(whole / (1 - whole))) < 0.35
+        def cost(threshold: float) -> float:
+            flagged = probabilities >= threshold
+            missed = int((labels[~flagged] == 1).sum())
+            return missed * miss_costs + int((labels[flagged] == 0).sum())
 
-    def test_one_class_has_no_threshold(self) -> None:
-        with pytest.raises(ValueError, match="both classes"):
-            calibration.threshold(np.zeros(3), np.zeros(3, np.int8))
+        chosen = calibration.threshold(miss_costs)
+        others = [cost(each) for each in np.linspace(0.002, 0.998, 250)]
+        assert cost(chosen) <= min(others) * 1.05
 
     def test_average_precision_is_the_usual_one_ties_included(self) -> None:
         random = np.random.default_rng(3)
@@ -327,6 +324,7 @@ class TestRetraining:
         assert card.export is not None
         assert card.export.compared == 130
         assert card.export.largest_difference <= 1e-4
+        assert card.threshold.value == pytest.approx(1 / 11)
         assert "on 55 anomalies and 75 normals, each scored by a model" in card.threshold.chosen_by
         assert any("1 files were left out" in note for note in card.notes)
         assert card.reference is not None

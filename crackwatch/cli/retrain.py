@@ -124,6 +124,7 @@ def command(
         epochs=epochs,
         workers=workers,
         replay_days=replay_days,
+        miss_costs=settings.retrain.miss_costs,
         asked_by=who(None),
     )
     with watching() as watcher:

@@ -47,6 +47,7 @@ class Request:
     epochs: int | None = None  # None: the recipe's own
     workers: int | None = None  # None: one a core, as far as memory goes
     replay_days: int = 7
+    miss_costs: float = 10.0  # false alarms that a missed crack is worth
     asked_by: str = "retrain"
 
 

@@ -181,14 +181,14 @@ def _train(
     logits = np.full(len(plan.pictures), np.nan)
     for fold in range(plan.recipe.folds):
         logits[plan.folds == fold] = outcomes[f"fold-{fold + 1}"].logits
-    found, threshold = _calibrate(registry, plan, logits)
+    found, threshold = _calibrate(registry, request, plan, logits)
     # as they will be read again when this model is the champion: to the last bit the same verdicts
     kept = found(logits).astype(np.float32).astype(np.float64)
     return Trained(kept, found, threshold, outcomes[WHOLE])
 
 
 def _calibrate(
-    registry: Registry, plan: Plan, logits: NDArray[np.float64]
+    registry: Registry, request: Request, plan: Plan, logits: NDArray[np.float64]
 ) -> tuple[Calibration, Threshold]:
     labels = plan.pictures.labels
     anomalies = int(labels.sum())
@@ -202,14 +202,13 @@ def _calibrate(
             value=parent.threshold.value,
             chosen_by=f"kept from {parent.id}: only {anomalies} reviewed anomalies",
         )
-    found = calibration.calibrate(logits, labels)
-    value = calibration.threshold(found(logits), labels)
-    return found, Threshold(
-        value=value,
+    return calibration.calibrate(logits, labels), Threshold(
+        value=calibration.threshold(request.miss_costs),
         chosen_by=(
-            f"largest smoothed F1 (each score blurred by {calibration.BANDWIDTH_LOGITS:g} logit) "
-            f"on {anomalies} anomalies and {len(labels) - anomalies} normals, each scored by a "
-            f"model that had not learned from it ({plan.recipe.folds} folds)"
+            f"flagged where it is cheaper on average, a missed crack taken to cost as much as "
+            f"{request.miss_costs:g} false alarms; scores calibrated on {anomalies} anomalies and "
+            f"{len(labels) - anomalies} normals, each scored by a model that had not learned from "
+            f"it ({plan.recipe.folds} folds)"
         ),
     )
 
