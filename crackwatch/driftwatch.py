@@ -24,10 +24,10 @@ LOOK_EVERY_S: Final = 600.0
 
 # Of a day. With as many, the least distance that chance cannot explain is below the floor that a
 # distance must reach to be told: more would decide nothing else, and take longer.
-MOST_PICTURES: Final = 1_000
-# Of a report: beyond sixty days each day gives fewer, so that a year is read in a second.
-_MOST_OF_A_REPORT = 60_000
-_LEAST_OF_A_DAY = 200
+MOST_PICTURES: Final = 750
+# Of a report: beyond forty days each day gives fewer, so that nobody waits for a year's.
+_MOST_OF_A_REPORT = 30_000
+_LEAST_OF_A_DAY = 150
 
 
 class SeenLike(Protocol):

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Any, Final
@@ -51,13 +51,15 @@ class Spread:
     n: int
     quantiles: tuple[float, ...]
 
-    def below(self, value: float) -> float:
-        """The share of values smaller than ``value``, 0..1, linear between quantiles."""
-        return self._share(value, bisect_left(self.quantiles, value))
+    def shares(self, value: float) -> tuple[float, float]:
+        """The shares of values smaller than ``value``, and of those smaller or equal: 0..1.
 
-    def up_to(self, value: float) -> float:
-        """The share of values smaller than or equal to ``value``."""
-        return self._share(value, bisect_right(self.quantiles, value))
+        Linear between quantiles, where the two are the same.
+        """
+        left = bisect_left(self.quantiles, value)
+        right = bisect_right(self.quantiles, value, left)
+        below = self._share(value, left)
+        return below, (below if left == right else self._share(value, right))
 
     def _share(self, value: float, position: int) -> float:
         last = len(self.quantiles) - 1
@@ -73,9 +75,12 @@ class Spread:
 
     @property
     def median(self) -> float:
-        middle = (len(self.quantiles) - 1) / 2
-        low, high = self.quantiles[math.floor(middle)], self.quantiles[math.ceil(middle)]
-        return (low + high) / 2
+        return _median(self.quantiles)
+
+
+def _median(ordered: Sequence[float]) -> float:
+    # not the standard library's, whose module takes as long to import as a report takes to count
+    return (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,16 +257,14 @@ class Mixture:
     anomaly: Spread | None
     share: float
 
-    def below(self, value: float) -> float:
-        return self._mix(lambda spread: spread.below(value))
-
-    def up_to(self, value: float) -> float:
-        return self._mix(lambda spread: spread.up_to(value))
-
-    def _mix(self, of: Callable[[Spread], float]) -> float:
-        if self.anomaly is None:
-            return of(self.normal)
-        return (1 - self.share) * of(self.normal) + self.share * of(self.anomaly)
+    def shares(self, value: float) -> tuple[float, float]:
+        """As ``Spread.shares``."""
+        below, up_to = self.normal.shares(value)
+        if self.anomaly is None or self.share == 0:
+            return below, up_to
+        below_too, up_to_too = self.anomaly.shares(value)
+        rest = 1 - self.share
+        return rest * below + self.share * below_too, rest * up_to + self.share * up_to_too
 
     @property
     def n(self) -> float:
@@ -278,7 +281,7 @@ class Mixture:
         high = max(self.normal.quantiles[-1], self.anomaly.quantiles[-1])
         for _ in range(50):  # halved each time: exact to the last figure that anybody is shown
             middle = (low + high) / 2
-            low, high = (middle, high) if self.up_to(middle) < 0.5 else (low, middle)
+            low, high = (middle, high) if self.shares(middle)[1] < 0.5 else (low, middle)
         return (low + high) / 2
 
 
@@ -297,10 +300,8 @@ def distance(values: Sequence[float], expected: Spread | Mixture) -> float:
     while start < n:
         value = ordered[start]
         end = bisect_right(ordered, value, start)
-        for difference in (
-            expected.below(value) - start / n,
-            expected.up_to(value) - end / n,
-        ):
+        below, up_to = expected.shares(value)
+        for difference in (below - start / n, up_to - end / n):
             if abs(difference) > abs(largest):
                 largest = difference
         start = end
@@ -312,7 +313,8 @@ def p_value(distance: float, independent: float) -> float:
 
     ``independent`` is n * m / (n + m) for samples of n and m. Kolmogorov's asymptotic series with
     Stephens's correction for small samples (J. Royal Statistical Society B 32, 1970, 115-122);
-    within a twentieth of the exact value down to about 1e-3, and above it beyond.
+    down to 1e-3 within a twentieth of the exact value for 30 independent values, within a seventh
+    for 8; smaller ones come out too large, on the side of chance.
     """
     root = math.sqrt(independent)
     reach = (root + 0.12 + 0.11 / root) * abs(distance)
@@ -345,7 +347,7 @@ def _judged(
         DriftFinding.DRIFT if raised else DriftFinding.ALIKE,
         distance=abs(signed),
         p=p,
-        median=spread_of(values).median,
+        median=_median(sorted(values)),
         expected_median=expected.median,
         larger=signed > 0,
     )
