@@ -54,17 +54,9 @@ def _make(staged: Path, starter: Path, card: Card, draw: Draw) -> Card:
     """Makes and proves the model's files; the card, with what OpenVINO gives the golden pictures."""
     from crackwatch.runtime import openvino
 
-    source, model = starter / MODEL_FILE, staged / MODEL_FILE
-    try:
-        shutil.copyfile(source, model)
-    except OSError as exc:
-        raise ModelError(
-            f"{source}: cannot be copied to {model}: {exc.strerror}",
-            "Check the permissions of the models folder and the space on its disk.",
-        ) from exc
-    if sha256_of(model) != card.files.get(MODEL_FILE):
-        raise ModelTampered(f"{source}: is not the model of its card", _REINSTALL)
-    openvino.build(model, staged / GRAPH_FILE)
+    for name in {MODEL_FILE, *card.files}:
+        _copy(starter / name, staged / name, card)
+    openvino.build(staged / MODEL_FILE, staged / GRAPH_FILE)
     pictures = _golden_pictures(card, draw)
     write_golden(staged, pictures)
     classifier = openvino.OpenvinoClassifier(
@@ -76,6 +68,18 @@ def _make(staged: Path, starter: Path, card: Card, draw: Draw) -> Card:
     return card.model_copy(
         update={"golden": golden.model_copy(update={"expected": golden.expected | expected})}
     )
+
+
+def _copy(source: Path, target: Path, card: Card) -> None:
+    try:
+        shutil.copyfile(source, target)
+    except OSError as exc:
+        raise ModelError(
+            f"{source}: cannot be copied to {target}: {exc.strerror}",
+            "Check the permissions of the models folder and the space on its disk.",
+        ) from exc
+    if sha256_of(target) != card.files.get(source.name):
+        raise ModelTampered(f"{source}: is not the one of its card", _REINSTALL)
 
 
 def _golden_pictures(card: Card, draw: Draw) -> NDArray[np.uint8]:

@@ -109,7 +109,7 @@ def test_a_starter_whose_weights_were_changed_is_refused(
     folder = starter(tmp_path / "starter", lenet_keras, shipped)
     (folder / "lenet.keras").unlink()
     (folder / "lenet.keras").write_bytes(lenet_keras.read_bytes() + b"\0")
-    with pytest.raises(ModelTampered, match=r"lenet\.keras: is not the model of its card"):
+    with pytest.raises(ModelTampered, match=r"lenet\.keras: is not the one of its card"):
         install_starter(registry, folder)
     assert registry.ids() == []
 

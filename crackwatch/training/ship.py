@@ -5,9 +5,9 @@ Run where the METU photographs are::
     crackwatch retrain --config STATION/config.toml --data METU --recipe station
     python -m crackwatch.training.ship STATION/models ID METU
 
-Only ``lenet.keras`` and the card are written. The golden set is drawn anew by the generator, so
-that photographs need not travel; the card gains the scores on both validation folders, which
-nothing was chosen by.
+Written are ``lenet.keras``, ``learned.npz`` (hashes and scores, no picture) and the card. The golden
+set is drawn anew by the generator, so that photographs need not travel; the card gains the scores on
+both validation folders, which nothing was chosen by.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import numpy as np
 
 from crackwatch import dataset, evaluation, images, packaged
 from crackwatch.agreement import pixels_sha256
+from crackwatch.learned import LEARNED_FILE
 from crackwatch.registry import MODEL_FILE, Card, DataOrigin, Drawn, Golden, Registry
 from crackwatch.runtime import Classifier, load
 from crackwatch.starters import draw_golden, install_starter
@@ -38,17 +39,19 @@ _CITATION = (
 _NOTES = (
     "Photographs of concrete on one campus: on another building, camera or surface it is weaker, "
     "and it calls most brickwork a crack. Teach it your own pictures before you rely on it.",
-    "scores.validation: pictures held back from training, by which epoch, temperature and "
-    "threshold were chosen. scores.valid_balanced and scores.valid_unbalanced: pictures by which "
-    "nothing was chosen.",
+    "scores.out_of_fold: each of the 15,000 scored by a model that had learned neither from it nor "
+    "from any that shows the same concrete; calibrated on these scores, by two numbers. "
+    "scores.valid_balanced and scores.valid_unbalanced: pictures by which nothing was chosen.",
 )
+
+_TRAVELS = (MODEL_FILE, LEARNED_FILE)
 
 _GOLDEN_SEEDS = range(16)
 _GOLDEN_MARGIN = 0.01  # a score this close to the threshold could change sides by rounding alone
 
 
 def ship(models: Path, model_id: str, data: Path, destination: Path) -> Card:
-    """Writes ``lenet.keras`` and ``card.json`` of a published model into ``destination``.
+    """Writes what travels of a published model into ``destination``.
 
     ``data`` holds ``valid_balanced`` and ``valid_unbalanced``. The result is installed once into a
     temporary folder, as ``init`` does it, before it is kept. Raises ModelError or DatasetError.
@@ -71,14 +74,16 @@ def ship(models: Path, model_id: str, data: Path, destination: Path) -> Card:
             ),
             "golden": _golden(load(folder, card, "keras"), card.threshold.value),
             "scores": scores,
-            "files": {MODEL_FILE: card.files[MODEL_FILE]},
+            "files": {name: card.files[name] for name in _TRAVELS},
             "notes": _NOTES,
+            "decisions": (),
         }
     )
     with tempfile.TemporaryDirectory() as scratch:
         staged = Path(scratch) / "starter"
         staged.mkdir()
-        shutil.copyfile(folder / MODEL_FILE, staged / MODEL_FILE)
+        for name in _TRAVELS:
+            shutil.copyfile(folder / name, staged / name)
         (staged / "card.json").write_text(shipped.to_json(), encoding="utf-8")
         install_starter(Registry(Path(scratch) / "models"), staged)
         shutil.copytree(staged, destination, dirs_exist_ok=True)
