@@ -25,13 +25,13 @@ from crackwatch.arrivals.sentinel import Sentinel
 from crackwatch.batching import BatchQueue
 from crackwatch.domain import Fingerprint, Place, QuarantineReason, Window, day_begins, working_day
 from crackwatch.driftwatch import MOST_PICTURES, DriftWatch
-from crackwatch.errors import CrackwatchError, SystemFault
+from crackwatch.errors import CrackwatchError, StoreError, SystemFault
 from crackwatch.filing.mover import Mover
 from crackwatch.filing.names import DayDestinations
 from crackwatch.health import status as status_module
 from crackwatch.health.board import Board, Problem
 from crackwatch.health.notify import notify
-from crackwatch.health.status import LastGolden, Status
+from crackwatch.health.status import ForReview, LastGolden, Status
 from crackwatch.heartbeat import PROBLEM as GOLDEN_FAILED
 from crackwatch.heartbeat import Heart
 from crackwatch.images import light
@@ -42,6 +42,7 @@ from crackwatch.registry import Registry
 from crackwatch.runtime import SIDE
 from crackwatch.settings import Settings
 from crackwatch.store import drift as drift_rows
+from crackwatch.store import reviews
 from crackwatch.store.books import Books
 from crackwatch.store.engine import open_writer
 from crackwatch.store.heartbeats import Heartbeats
@@ -51,6 +52,7 @@ EXIT_INTERNAL: Final = 70  # a fault in crackwatch itself (sysexits.h): the serv
 _TURN_S = 0.5  # between two looks at signals, watchers and status
 _STATUS_S = 1.0
 _COUNT_EVERY_S = 10.0
+_REVIEW_EVERY_S = 60.0
 
 # errors that a person must mend while everything else is inspected and filed
 _WORK_GOES_ON = frozenset({"move_refused"})
@@ -72,6 +74,8 @@ class Daemon:
         self._started_at = datetime.now(UTC)
         self._counted: tuple[Backlog, float] | None = None  # and when to count again
         self._signal = 0
+        self._reviewable: ForReview | None = None
+        self._review_due_s = 0.0
 
     # ----------------------------------------------------------------------------------- whole
 
@@ -395,6 +399,7 @@ class Daemon:
                 station=self._settings.station.name,
                 last_golden=self._last_golden(),
                 drift=self._drift.found,
+                review_band=self._for_review(),
             )
             notify(f"STATUS={inspected:,} today, {flagged:,} flagged, {state}")
         with contextlib.suppress(OSError):  # a full disk must not end the station for its status
@@ -403,6 +408,20 @@ class Daemon:
     def _last_golden(self) -> LastGolden | None:
         beat = self._heart.last
         return LastGolden(beat.at, beat.good, beat.largest_difference) if beat else None
+
+    def _for_review(self) -> ForReview | None:
+        """Counted now and then; what was counted last where the books cannot be read."""
+        if self._settings.model.review_band is not None and time.monotonic() >= self._review_due_s:
+            self._review_due_s = time.monotonic() + _REVIEW_EVERY_S
+            settings = self._settings
+            with (
+                contextlib.suppress(StoreError, SystemFault),
+                reviews.opened(
+                    settings.database_file, settings.station.name, writable=False
+                ) as books,
+            ):
+                self._reviewable = ForReview(books.waiting_count())
+        return self._reviewable
 
     def _tend_drift(self, *, due: bool = False) -> None:
         judging = self._inspector.judging

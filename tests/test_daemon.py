@@ -255,6 +255,25 @@ def test_once_inspects_what_is_there_and_stops(station: Process, normal: str) ->
     assert station.count() == 30
 
 
+def test_status_tells_how_many_doubtful_pictures_wait_for_an_eye(station: Process) -> None:
+    for index, data in enumerate(drawn(4, seed=100)):
+        (station.inbox / f"{index}.jpg").write_bytes(data)
+    assert crackwatch("run", "--once", "--config", station.config).returncode == 0
+    station.start()
+    assert station.status()["review_band"] is None  # it has no band
+    station.stop()
+    band: dict[str, Any] = {
+        "CRACKWATCH_MODEL__REVIEW_LOW": "0.0",
+        "CRACKWATCH_MODEL__REVIEW_HIGH": "1.0",
+    }
+    for index, data in enumerate(drawn(3, seed=200)):
+        (station.inbox / f"later-{index}.jpg").write_bytes(data)
+    assert crackwatch("run", "--once", "--config", station.config, **band).returncode == 0
+    station.start(**band)
+    assert station.status()["review_band"] == {"waiting": 3}
+    station.stop()
+
+
 def test_killed_ten_times_in_three_thousand_pictures_nothing_is_lost_or_counted_twice(
     station: Process,
 ) -> None:

@@ -54,6 +54,7 @@ def _show(document: dict[str, Any]) -> None:
         ("last batch", document["last_batch_at"]),
         ("golden set", _golden(document.get("last_golden"))),
         ("watching by", document["observer"]),
+        ("for review", _for_review(document.get("review_band"))),
         ("drift", _drift(document.get("drift") or [])),
     ]
     for name, value in rows:
@@ -69,6 +70,14 @@ def _show(document: dict[str, Any]) -> None:
         click.echo(f"\nleft alone in the inbox: {len(document['left_alone'])}")
         for each in document["left_alone"][:10]:
             click.echo(f"  {each['path']}: {each['reason']}")
+
+
+def _for_review(band: dict[str, Any] | None) -> str | None:
+    if band is None:
+        return None
+    return (
+        f"{band['waiting']:,} doubtful: crackwatch review list --band" if band["waiting"] else "0"
+    )
 
 
 def _drift(found: list[dict[str, Any]]) -> str | None:

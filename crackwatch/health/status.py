@@ -38,6 +38,13 @@ class LastGolden:
 
 
 @dataclass(frozen=True, slots=True)
+class ForReview:
+    """How many doubtful pictures nobody has looked at yet; counted once a minute."""
+
+    waiting: int
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """What ``crackwatch status`` shows; the names are its JSON keys. Times are UTC."""
 
@@ -60,6 +67,7 @@ class Status:
     station: str | None = field(default=None)
     drift: tuple[DayDrift, ...] = ()  # of the working day's pictures, when last looked at
     last_golden: LastGolden | None = None
+    review_band: ForReview | None = None  # None: the station has no band, or nothing was counted
 
 
 def to_document(status: Status) -> dict[str, Any]:
