@@ -147,7 +147,7 @@ def test_the_p_value_is_scipys_and_errs_towards_chance_where_it_is_tiny(independ
         exact = float(stats.kstwo.sf(apart, independent))
         found = p_value(float(apart), independent)
         if exact > 1e-3:
-            assert found == pytest.approx(exact, rel=0.06 if independent >= 30 else 0.15), apart
+            assert found == pytest.approx(exact, rel=0.06 if independent >= 30 else 0.33), apart
         elif exact > 1e-12:
             assert exact * 0.9 < found < max(exact * 200, 1e-4), apart
 

@@ -313,7 +313,7 @@ def p_value(distance: float, independent: float) -> float:
 
     ``independent`` is n * m / (n + m) for samples of n and m. Kolmogorov's asymptotic series with
     Stephens's correction for small samples (J. Royal Statistical Society B 32, 1970, 115-122);
-    down to 1e-3 within a twentieth of the exact value for 30 independent values, within a seventh
+    down to 1e-3 within a twentieth of the exact value for 30 independent values, within a third
     for 8; smaller ones come out too large, on the side of chance.
     """
     root = math.sqrt(independent)
