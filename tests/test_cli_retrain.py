@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from crackwatch.registry import Registry
+from crackwatch.training.retraining import alone
 from tests.labelled import contents, draw
 
 
@@ -30,7 +33,7 @@ def command(station: Path, *arguments: object) -> list[str]:
 
 def test_a_training_ends_in_one_document_on_standard_output(station: Path) -> None:
     done = subprocess.run(
-        command(station, "--epochs", 1, "--seed", 5, "--format", "json"),
+        command(station, "--quick", "--epochs", 1, "--seed", 5, "--format", "json"),
         capture_output=True,
         text=True,
     )
@@ -49,11 +52,17 @@ def test_a_training_ends_in_one_document_on_standard_output(station: Path) -> No
     assert document["promoted"] is True
     assert document["champion"] is None
     assert document["challenger"]["id"] == document["model"]
-    assert document["train"]["anomaly"] + document["validation"]["anomaly"] == 52
+    assert document["train"]["anomaly"] == document["validation"]["anomaly"] == 52
+    assert document["leaks"]["equal"] == 0
+    assert document["replay"] == {"replayed": 0, "missing": 0, "flipped": 0, "flips": []}
     registry = Registry(station / "models")
     assert registry.champion() == document["model"]
     assert registry.verify(document["model"]).seed == 5
-    assert "epoch 1/1" in done.stderr
+    assert "fold-1: epoch 1/1" in done.stderr
+    assert "whole: done, " in done.stderr
+    decision = json.loads(done.stderr.splitlines()[-1])
+    assert decision["event"] == "challenger_promoted"
+    assert decision["reason"] == document["reason"]
     assert "learning from" in done.stderr
     assert "oneDNN" not in done.stderr  # TensorFlow's start-up lines help nobody
 
@@ -79,7 +88,7 @@ def test_a_station_without_a_dataset_is_told_how_to_get_one(tmp_path: Path) -> N
 
 
 def test_a_second_training_is_told_of_the_first(station: Path) -> None:
-    with Registry(station / "models").lock():
+    with alone(Registry(station / "models")):
         done = subprocess.run(command(station), capture_output=True, text=True)
     assert done.returncode == 3
     assert f"process {os.getpid()}" in done.stderr
@@ -100,7 +109,7 @@ def test_an_interrupted_training_leaves_the_models_as_they_were(
     with registry.lock():
         before = contents(registry.folder)
     with subprocess.Popen(
-        command(station, "--epochs", 1000), stderr=subprocess.PIPE, text=True
+        command(station, "--quick", "--epochs", 1000), stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stderr is not None
         for line in process.stderr:
@@ -112,3 +121,20 @@ def test_an_interrupted_training_leaves_the_models_as_they_were(
         assert process.wait(timeout=30) == status
     with registry.lock():  # as the next run does: what SIGKILL left behind is cleared away
         assert contents(registry.folder) == before
+    logs = list((station / "models/.training").rglob("worker-*.log"))
+    assert len(logs) == 2  # what they were about can go on
+    assert_nobody_holds(logs)
+
+
+def assert_nobody_holds(files: list[Path]) -> None:
+    """Waits for the trainings to end with their parent."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        held = set()
+        for link in Path("/proc").glob("[0-9]*/fd/2"):
+            with contextlib.suppress(OSError):
+                held.add(link.resolve())
+        if not held & {file.resolve() for file in files}:
+            return
+        time.sleep(0.2)
+    raise AssertionError("a training outlived the command that started it")

@@ -11,7 +11,7 @@ where it was::
     python -m crackwatch.training.campaign METU RESULTS tables
 
 Only ``seeds`` and ``notebook`` score the validation folders, and nothing is chosen by them. ``tables``
-writes RESULTS/tables.md and RESULTS/figures.json from whatever is finished.
+writes RESULTS/tables.md and RESULTS/figures.json from whatever is finished: see ``findings``.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 from crackwatch import dataset, images
 from crackwatch.dataset import Pictures
-from crackwatch.training import crew
+from crackwatch.training import crew, findings
 from crackwatch.training.crew import Job, Outcome
 from crackwatch.training.recipes import NOTEBOOK, STATION, Recipe, notebook_split
 
@@ -39,7 +39,6 @@ GROUPS_FILE = "train_overlap_groups.csv"
 FOLDS = 5
 SEEDS = (20_261_101, 20_261_102, 20_261_103, 20_261_104, 20_261_105)
 VALIDATIONS = ("valid_balanced", "valid_unbalanced")
-ALLOWED_FALSE_ALARMS = 0.0015  # of the normals: the rate at which recall is read off
 
 # The screening: all anomalies, so many normals, two folds, three seeds.
 SCREEN_NORMALS = 3000
@@ -232,10 +231,7 @@ def main(data: Path, results: Path, stages: tuple[str, ...], workers: int | None
                     _Lines(),
                 )
                 _remember(results, stage, jobs, outcomes)
-    write_tables(results)
-
-
-# -------------------------------------------------------------------------------------- figures
+    findings.write_tables(results)
 
 
 def _remember(
@@ -246,13 +242,8 @@ def _remember(
     for job in jobs:
         kept[f"{job.name}/logits"] = outcomes[job.name].logits
         kept[f"{job.name}/labels"] = job.labels[job.held]
-        kept[f"{job.name}/held"] = job.held
     with (results / f"{stage}.npz").open("wb") as stream:
         np.savez(stream, allow_pickle=False, **kept)
-
-
-def write_tables(results: Path) -> None:
-    """Writes tables.md and figures.json from the stages that are finished."""
 
 
 if __name__ == "__main__":
