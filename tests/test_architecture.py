@@ -96,7 +96,7 @@ ADAPTERS = {
 # The modules through which alone a library is reached.
 DOORS: dict[str, set[str]] = {
     "watchdog": {"arrivals.watcher"},
-    "cv2": {"images", "images.keypoints"},
+    "cv2": {"images", "images.keypoints", "images.light"},
     "openvino": {"runtime.openvino"},
     "h5py": {"runtime.weights"},
     "keras": {"lenet", "runtime.reference", "training.fitting", "training.making",

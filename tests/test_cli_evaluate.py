@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
+from crackwatch.domain import Label
 from crackwatch.registry import Registry
 from tests.labelled import Silent, asked, draw
 
@@ -221,6 +224,121 @@ class TestPictures:
         drawn = _draw(started / "bare", scored, measures, "t", started / "other.keras", decode)
         assert drawn[-1].name == "errors.png" and drawn[-1].is_file()
         assert "no heat maps" in capsys.readouterr().err
+
+
+def decoded(file: Path) -> np.ndarray:
+    from crackwatch import images
+
+    return images.decode(file.read_bytes(), images.Limits(10**6, "quarantine"))
+
+
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A station with two models of the shipped weights: the champion tells what it learned from.
+
+    The other, ``untold``, was published without that list.
+    """
+    from crackwatch import dataset, learned, packaged
+    from crackwatch.starters import install_starter
+
+    folder = tmp_path_factory.mktemp("taught")
+    (folder / "config.toml").touch()
+    draw(folder / "dataset", 8, 10)
+    draw(folder / "valid", 3, 4, seed=5)
+    files = dataset.list_files(dataset.find_layout(folder / "dataset"))
+    pictures = [decoded(Path(file.path.decode())) for file in files]
+    count = len(pictures)
+    list_of_training = learned.Learned(
+        pixel_hashes=np.array([list(dataset.pixel_hash(each)) for each in pictures], np.uint8),
+        textures=dataset.texture_bits(
+            np.stack([dataset.fold(dataset.texture(each)) for each in pictures])
+        ),
+        labels=np.array([file.label is Label.ANOMALY for file in files], np.int8),
+        groups=np.arange(count, dtype=np.int32),
+        folds=np.full(count, -1, np.int8),
+        logits=np.full(count, np.nan, np.float32),
+        reviewed=np.zeros(count, bool),
+    )
+    shipped = Registry(tmp_path_factory.mktemp("shipped"))
+    starter = install_starter(shipped, packaged.starter())
+    assert starter is not None
+    registry = Registry(folder / "models")
+    for name in ("taught", "untold"):
+        with registry.staging() as staged:
+            shutil.copytree(shipped.folder_of(starter), staged, dirs_exist_ok=True)
+            (staged / learned.LEARNED_FILE).unlink(missing_ok=True)
+            if name == "taught":
+                learned.write(staged, list_of_training)
+            registry.publish(staged, shipped.card(starter).model_copy(update={"id": name}))
+    registry.promote("taught")
+    return folder
+
+
+@pytest.fixture
+def familiar(taught: Path, tmp_path: Path) -> Path:
+    """Eleven pictures that the model has never seen, and one that it learned from, encoded anew."""
+    draw(tmp_path / "valid", 5, 6, seed=8)
+    turned = np.rot90(decoded(taught / "dataset/normal/007.png"))
+    cv2.imwrite(
+        str(tmp_path / "valid/normal/encoded-anew.jpg"), turned, [cv2.IMWRITE_JPEG_QUALITY, 70]
+    )
+    return tmp_path / "valid"
+
+
+class TestPicturesLearnedFrom:
+    def evaluate(
+        self, station: Path, folder: Path, *more: str, check: int = 0
+    ) -> subprocess.CompletedProcess[str]:
+        config = station / "config.toml"
+        return run("evaluate", "--data", folder, "--config", config, *more, check=check)
+
+    def test_a_near_duplicate_is_listed_and_the_figures_are_given_without_it(
+        self, taught: Path, familiar: Path
+    ) -> None:
+        document = json.loads(self.evaluate(taught, familiar, "--format", "json").stdout)
+        assert document["training_pictures"] == []
+        assert [Path(path).name for path in document["near_duplicates"]] == ["encoded-anew.jpg"]
+        assert document["leaked_pairs"] == 1
+        without = document["without_near_duplicates"]
+        assert (document["n"], without["n"]) == (12, 11)
+        assert without["fp"] + without["tn"] == document["fp"] + document["tn"] - 1
+        table = self.evaluate(taught, familiar).stdout
+        assert "1 near duplicates of pictures that the model learned from" in table
+        assert "encoded-anew.jpg" in table
+
+    def test_a_turned_copy_is_refused_unless_it_is_allowed(
+        self, taught: Path, familiar: Path
+    ) -> None:
+        original = decoded(taught / "dataset/anomaly/003.png")
+        cv2.imwrite(str(familiar / "anomaly/turned.png"), np.rot90(original[:, ::-1]))
+        refused = self.evaluate(taught, familiar, check=2)
+        assert refused.stdout == ""
+        assert "1 of 13 pictures are among those that model" in refused.stderr
+        assert "turned.png" in refused.stderr
+        assert "--allow-training-pictures" in refused.stderr
+        allowed = self.evaluate(taught, familiar, "--allow-training-pictures", "--format", "json")
+        document = json.loads(allowed.stdout)
+        assert [Path(path).name for path in document["training_pictures"]] == ["turned.png"]
+        assert [Path(path).name for path in document["near_duplicates"]] == ["encoded-anew.jpg"]
+        assert document["leaked_pairs"] == 2
+        assert (document["n"], document["without_near_duplicates"]["n"]) == (13, 11)
+        table = self.evaluate(taught, familiar, "--allow-training-pictures").stdout
+        assert "1 learned from by the model" in table
+
+    def test_a_model_without_a_list_says_that_it_cannot_be_checked(
+        self, taught: Path, familiar: Path
+    ) -> None:
+        named = ("--model", "untold")
+        assert "cannot be checked" in self.evaluate(taught, familiar, *named).stdout
+        document = json.loads(self.evaluate(taught, familiar, *named, "--format", "json").stdout)
+        assert document["near_duplicates"] is None
+        assert document["training_pictures"] is None
+
+    def test_other_pictures_are_neither(self, taught: Path) -> None:
+        document = json.loads(self.evaluate(taught, taught / "valid", "--format", "json").stdout)
+        assert document["training_pictures"] == document["near_duplicates"] == []
+        assert document["without_near_duplicates"]["n"] == document["n"]
+        assert "learned from none of these" in self.evaluate(taught, taught / "valid").stdout
 
 
 @pytest.mark.real_pictures

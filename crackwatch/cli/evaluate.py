@@ -10,7 +10,8 @@ import click
 
 from crackwatch.cli.options import config_option, echo_json, format_option, load_settings
 from crackwatch.cli.progress import progress_bar
-from crackwatch.errors import EXIT_DONE
+from crackwatch.domain import Label, path_text
+from crackwatch.errors import EXIT_DONE, DatasetError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,8 +19,10 @@ if TYPE_CHECKING:
 
     from crackwatch.dataset import Decode
     from crackwatch.evaluation import Measures, Scored
+    from crackwatch.evaluation.familiar import Familiar
 
 _SHOWN = 10
+_NAMED = 3  # files in a sentence
 
 
 @click.command(
@@ -46,6 +49,11 @@ _SHOWN = 10
     metavar="DIR",
     help="Write an overview, six plots and sheets of the worst errors into DIR, as PNG.",
 )
+@click.option(
+    "--allow-training-pictures",
+    is_flag=True,
+    help="Go on where pictures are among those that the model learned from.",
+)
 @format_option("table", "json")
 def command(
     config: str | None,
@@ -53,18 +61,22 @@ def command(
     model_id: str | None,
     threshold: float | None,
     plots: Path | None,
+    allow_training_pictures: bool,
     output_format: str,
 ) -> int:
     """Score a labelled folder, with exact 95 % intervals.
 
     Pictures are read and judged as the daemon does it. Files that cannot be read are listed and
-    left out of the figures. Exit status: 0 done; 2 no labelled pictures; 4 no usable model.
+    left out of the figures. Pictures that the model learned from, turned or mirrored or not, are
+    refused; those that show the same as one of these, encoded or exposed anew, are listed, and the
+    figures are given without them, too. Exit status: 0 done; 2 no labelled pictures, or pictures
+    that the model learned from; 4 no usable model.
     """
     settings = load_settings(config)
 
+    import numpy as np
+
     from crackwatch import dataset
-    from crackwatch.domain import Label, path_text
-    from crackwatch.errors import DatasetError
     from crackwatch.registry import MODEL_FILE, Registry
 
     layout = dataset.find_layout(data)
@@ -76,13 +88,27 @@ def command(
                 "Both anomaly/ and normal/ must hold some.",
             )
     registry = Registry(settings.folders.models)
-    from crackwatch import evaluation
+    from crackwatch import evaluation, learned
     from crackwatch.champion import open_chosen
     from crackwatch.cli.workshop import decoder
 
     classifier, threshold = open_chosen(registry, model_id, settings.model, threshold)
+    from crackwatch.evaluation.familiar import familiar
+
+    source = learned.read(registry.folder_of(classifier.model_id))
+    refused: frozenset[bytes] = frozenset()
+    if source is not None and not allow_training_pictures:
+        refused = frozenset(digest.tobytes() for digest in source.pixel_hashes)
     with progress_bar("scoring") as progress:
-        scored = evaluation.score_files(files, decoder(settings), classifier, progress)
+        scored = evaluation.score_files(files, decoder(settings), classifier, progress, refused)
+    known = None
+    without = None
+    if source is not None:
+        known = familiar(scored, source.pixel_hashes, source.textures)
+        if len(known.training) and not allow_training_pictures:
+            raise _refusal(classifier.model_id, _texts(scored, known.training), len(scored.paths))
+        kept = np.delete(np.arange(len(scored.paths)), known.any_of_them)
+        without = evaluation.measure(scored.scores[kept], scored.labels[kept], threshold)
     measures = evaluation.measure(scored.scores, scored.labels, threshold)
     drawn: list[Path] = []
     if plots is not None:
@@ -95,6 +121,10 @@ def command(
             {
                 "model": classifier.model_id,
                 **measures.as_json(),
+                "training_pictures": None if known is None else _texts(scored, known.training),
+                "near_duplicates": None if known is None else _texts(scored, known.near),
+                "leaked_pairs": None if known is None else known.pairs,
+                "without_near_duplicates": None if without is None else without.as_json(),
                 "problems": problems,
                 "plots": [path_text(os.fsencode(file)) for file in drawn],
             }
@@ -105,9 +135,64 @@ def command(
     if len(scored.problems) > _SHOWN:
         click.echo(f"left out: {len(scored.problems) - _SHOWN} more", err=True)
     _print(classifier.model_id, data, measures, len(scored.problems))
+    _print_familiar(scored, known, measures, without)
     if plots is not None:
         click.echo(f"{len(drawn)} pictures in {plots}: begin with overview.png and errors.png")
     return EXIT_DONE
+
+
+def _texts(scored: Scored, positions: NDArray[np.intp]) -> list[str]:
+    return [path_text(scored.paths[position]) for position in positions]
+
+
+def _some(paths: list[str]) -> str:
+    more = len(paths) - _NAMED
+    return ", ".join(paths[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _refusal(model: str, paths: list[str], total: int) -> DatasetError:
+    return DatasetError(
+        f"{len(paths)} of {total} pictures are among those that model {model} learned from, "
+        f"as they are or turned or mirrored: {_some(paths)}",
+        "Evaluate with other pictures, or add --allow-training-pictures: the figures will then "
+        "flatter the model.",
+    )
+
+
+def _print_familiar(
+    scored: Scored, known: Familiar | None, measures: Measures, without: Measures | None
+) -> None:
+    if known is None or without is None:
+        click.echo(
+            "Whether the model learned from any of these pictures cannot be checked: it was "
+            "published without a list of its training pictures."
+        )
+        return
+    if not known.pairs:
+        click.echo("The model learned from none of these pictures, nor from a copy of one.")
+        return
+    for what, positions in (
+        ("learned from by the model", known.training),
+        ("near duplicates of pictures that the model learned from", known.near),
+    ):
+        if len(positions):
+            click.echo(f"{len(positions)} {what}: {_some(_texts(scored, positions))}")
+    click.echo(f"{known.pairs} pairs with the training pictures. Without these pictures:")
+    for name, value, other in (
+        ("pictures", measures.n, without.n),
+        ("escapes (FN)", measures.fn, without.fn),
+        ("false alarms (FP)", measures.fp, without.fp),
+        ("precision", measures.precision, without.precision),
+        ("recall", measures.recall, without.recall),
+        ("F1", measures.f1, without.f1),
+    ):
+        click.echo(f"  {name:<17}  {_number(other)}  (with them {_number(value)})")
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return str(value) if isinstance(value, int) else f"{value:.4f}"
 
 
 def _draw(

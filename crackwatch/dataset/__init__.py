@@ -6,6 +6,7 @@
 """
 
 from crackwatch.dataset.copies import (
+    TEXTURE_BYTES,
     fold,
     near_duplicates,
     orientations,
@@ -36,6 +37,7 @@ from crackwatch.dataset.splits import Split, split
 
 __all__ = [
     "MINIMUM_PER_CLASS",
+    "TEXTURE_BYTES",
     "Decode",
     "Imported",
     "Kinship",

@@ -19,6 +19,7 @@ _CELLS = 45  # 227 pixels less one on each side, in 45 x 45 cells of 5 pixels: k
 # Bits, of the 276 of two folded textures, in which near duplicates may differ: docs/data.md.
 DIFFERING_BITS = 60
 FOLDED = (_CELLS // 2 + 1) * (_CELLS // 2 + 2) // 2  # numbers that `fold` leaves of a texture
+TEXTURE_BYTES = -(-FOLDED // 8)  # of a picture's texture bits
 
 
 def orientations(picture: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:

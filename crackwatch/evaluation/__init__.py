@@ -1,13 +1,13 @@
 """How good scores are: counts and rates with exact intervals; knows no model and no registry.
 
-``plots`` draws them.
+``plots`` draws them, ``familiar`` says which pictures the model knows from its training.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,12 +16,17 @@ from scipy.stats import binomtest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from crackwatch.dataset import (
+    TEXTURE_BYTES,
     Decode,
     LabelledFile,
     Problem,
     Progress,
+    fold,
     no_progress,
+    pixel_hash,
     read_and_decode,
+    texture,
+    texture_bits,
 )
 from crackwatch.domain import Label
 from crackwatch.runtime import Classifier
@@ -41,8 +46,10 @@ class Scored:
     """Scores of a labelled folder. ``problems`` are the files that could not be scored."""
 
     labels: NDArray[np.int8]  # (N,), 1 for an anomaly
-    scores: NDArray[np.float32]  # (N,), 0..1
+    scores: NDArray[np.float32]  # (N,), 0..1; NaN: see ``score_files``
     paths: tuple[bytes, ...]
+    pixel_hashes: tuple[bytes, ...]  # dataset.pixel_hash of each
+    textures: NDArray[np.uint8]  # (N, 35): dataset.texture_bits
     problems: tuple[Problem, ...]
 
 
@@ -51,49 +58,77 @@ def score_files(
     decode: Decode,
     classifier: Classifier,
     progress: Progress = no_progress,
+    unless: Container[bytes] = frozenset(),
 ) -> Scored:
     """Scores every file, a chunk at a time, so that memory does not grow with their number.
 
     ``decode`` is called from two threads. A file that cannot be used is listed, never dropped.
+    Once a picture turns up whose pixel hash is in ``unless``, its chunk and all that follow are
+    looked at only, which is quicker: their scores are NaN.
     """
     chunks = [files[start : start + _CHUNK] for start in range(0, len(files), _CHUNK)]
     labels: list[int] = []
     paths: list[bytes] = []
     scores = [np.empty(0, np.float32)]
+    hashes: list[bytes] = []
+    textures = [np.empty((0, TEXTURE_BYTES), np.uint8)]
     problems: list[Problem] = []
+    scoring = True
     done = 0
     with ThreadPoolExecutor(_THREADS, "decode") as pool:
         ahead = [pool.submit(_decode_chunk, chunk, decode) for chunk in chunks[:_THREADS]]
         for number, chunk in enumerate(chunks):
-            usable, pictures, unusable = ahead.pop(0).result()
+            part = ahead.pop(0).result()
             if number + _THREADS < len(chunks):
                 ahead.append(pool.submit(_decode_chunk, chunks[number + _THREADS], decode))
-            if len(usable):
-                scores.append(classifier.scores(pictures))
-            labels.extend(int(file.label is Label.ANOMALY) for file in usable)
-            paths.extend(file.path for file in usable)
-            problems.extend(unusable)
+            scoring = scoring and not any(digest in unless for digest in part.pixel_hashes)
+            if part.usable:
+                scores.append(
+                    classifier.scores(np.stack(part.pictures))
+                    if scoring
+                    else np.full(len(part.usable), np.nan, np.float32)
+                )
+                textures.append(texture_bits(np.stack(part.folded)))
+            labels.extend(int(file.label is Label.ANOMALY) for file in part.usable)
+            paths.extend(file.path for file in part.usable)
+            hashes.extend(part.pixel_hashes)
+            problems.extend(part.problems)
             done += len(chunk)
             progress(done, len(files))
     return Scored(
-        np.array(labels, dtype=np.int8), np.concatenate(scores), tuple(paths), tuple(problems)
+        labels=np.array(labels, dtype=np.int8),
+        scores=np.concatenate(scores),
+        paths=tuple(paths),
+        pixel_hashes=tuple(hashes),
+        textures=np.concatenate(textures),
+        problems=tuple(problems),
     )
 
 
-def _decode_chunk(
-    files: Sequence[LabelledFile], decode: Decode
-) -> tuple[list[LabelledFile], NDArray[np.uint8], list[Problem]]:
-    usable: list[LabelledFile] = []
-    pictures: list[NDArray[np.uint8]] = []
-    problems: list[Problem] = []
+@dataclass(slots=True)
+class _Decoded:
+    """What one task found out about its chunk of files."""
+
+    usable: list[LabelledFile] = field(default_factory=list)
+    pictures: list[NDArray[np.uint8]] = field(default_factory=list)
+    pixel_hashes: list[bytes] = field(default_factory=list)
+    folded: list[NDArray[np.float32]] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+
+
+def _decode_chunk(files: Sequence[LabelledFile], decode: Decode) -> _Decoded:
+    decoded = _Decoded()
     for file in files:
         got = read_and_decode(file.path, decode)
         if isinstance(got, Problem):
-            problems.append(got)
-        else:
-            usable.append(file)
-            pictures.append(got[1])
-    return usable, np.stack(pictures) if pictures else np.empty(0, np.uint8), problems
+            decoded.problems.append(got)
+            continue
+        picture = got[1]
+        decoded.usable.append(file)
+        decoded.pictures.append(picture)
+        decoded.pixel_hashes.append(pixel_hash(picture))
+        decoded.folded.append(fold(texture(picture)))
+    return decoded
 
 
 # ------------------------------------------------------------------------------------- measuring
