@@ -132,6 +132,19 @@ class TestLoading:
             told = sorted(Path(problem.path).name for problem in pictures.contradictions)
         assert told == ["a000.png", "turned.png"]
 
+    def test_what_a_person_said_of_equal_pixels_counts(self, tmp_path: Path) -> None:
+        fill(tmp_path / "data", 2, 2)
+        write(tmp_path / "data/normal", "turned.png", np.rot90(textured(0)).copy())
+        reviewed = frozenset([os.fsencode(tmp_path / "data/normal/turned.png")])
+        files = dataset.list_files(dataset.find_layout(tmp_path / "data"))
+        with dataset.load(files, decode, tmp_path, overruling=reviewed) as found:
+            assert {Path(os.fsdecode(path)).name for path in found.paths} == {
+                "a001.png", "n000.png", "n001.png", "turned.png",
+            }  # fmt: skip
+            (told,) = found.contradictions
+        assert Path(told.path).name == "a000.png"
+        assert "a person labelled the same pixels otherwise" in told.reason
+
     def test_the_data_hash_follows_content_and_label_not_names_or_order(
         self, tmp_path: Path
     ) -> None:

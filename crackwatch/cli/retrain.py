@@ -17,6 +17,7 @@ from crackwatch.cli.options import config_option, echo_json, format_option, load
 from crackwatch.errors import EXIT_DONE, EXIT_FOUND
 
 if TYPE_CHECKING:
+    from crackwatch.settings import Settings
     from crackwatch.training.retraining import Result
 
 _LISTED = 10
@@ -103,6 +104,7 @@ def command(
     registry = Registry(settings.folders.models)
     folder = data if data is not None else settings.folders.dataset
     chosen_recipe = cast(Any, recipe or settings.retrain.recipe)
+    _look_after_reviews(settings)
     # Before the heavy libraries; what is found is looked at again when other trainings are held off.
     sources.find(folder, chosen_recipe, registry.champion() is not None)
 
@@ -110,11 +112,6 @@ def command(
     from crackwatch.training import planning, retraining
 
     logs.configure(settings.log.level, settings.log.format)
-    if settings.database_file.exists():
-        # what would stop the replay at the end stops the training at its beginning
-        from crackwatch.store.engine import open_reader
-
-        open_reader(settings.database_file).dispose()
     request = planning.Request(
         data=folder,
         recipe=chosen_recipe,
@@ -144,6 +141,22 @@ def command(
         _print(result)
     rejected = not result.promoted and request.promote == "auto"
     return EXIT_FOUND if rejected else EXIT_DONE
+
+
+def _look_after_reviews(settings: Settings) -> None:
+    """Files reviewed pictures where their latest labels say, should a crash have come between.
+
+    Raises StoreError where the database cannot be read: the replay would fail by it, an hour later.
+    """
+    if not settings.database_file.exists():
+        return
+    from crackwatch.review.copies import REVIEWED, Copies
+    from crackwatch.review.marking import mend
+    from crackwatch.store.reviews import opened
+
+    with opened(settings.database_file, settings.station.name, writable=False) as books:
+        if books.all():
+            mend(books, Copies(settings.folders.dataset / REVIEWED))
 
 
 def _end(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 (a signal handler's signature)

@@ -189,11 +189,14 @@ def load(
     decode: Decode,
     work_folder: Path,
     progress: Progress = no_progress,
+    overruling: frozenset[bytes] = frozenset(),
 ) -> Pictures:
     """Decodes every file once into a cache in ``work_folder``; close it, or use ``with``.
 
     ``decode`` is called from two threads. A file that cannot be used is in ``problems``, with its
-    reason. Raises DatasetError where the disk cannot hold the cache.
+    reason. Of files with equal pixels and both labels those of ``overruling`` are right, if they
+    are of one mind; else all are left out. Raises DatasetError where the disk cannot hold the
+    cache.
     """
     cache = PixelCache(len(files), work_folder)
 
@@ -218,31 +221,39 @@ def load(
             for part in pool.map(task, range(0, len(files), _CHUNK)):
                 parts.append(part)
                 progress(min(len(parts) * _CHUNK, len(files)), len(files))
-        return _assemble(files, cache, parts)
+        return _assemble(files, cache, parts, overruling)
     except BaseException:
         cache.close()
         raise
 
 
 def _assemble(
-    files: Sequence[LabelledFile], cache: PixelCache, parts: Sequence[_Decoded]
+    files: Sequence[LabelledFile],
+    cache: PixelCache,
+    parts: Sequence[_Decoded],
+    overruling: frozenset[bytes],
 ) -> Pictures:
     slots = [slot for part in parts for slot in part.slots]
     sha256 = [digest for part in parts for digest in part.sha256]
     hashes = [digest for part in parts for digest in part.pixel_hashes]
     folded = [vector for part in parts for vector in part.folded]
     labels_of: dict[bytes, set[Label]] = defaultdict(set)
+    last_word: dict[bytes, set[Label]] = defaultdict(set)
     for slot, digest in zip(slots, hashes, strict=True):
         labels_of[digest].add(files[slot].label)
-    kept = [index for index, digest in enumerate(hashes) if len(labels_of[digest]) == 1]
-    contradictions = tuple(
-        Problem(
-            path_text(files[slot].path),
-            f"labelled {files[slot].label}, but the same pixels are there with the other label",
-        )
-        for slot, digest in zip(slots, hashes, strict=True)
-        if len(labels_of[digest]) > 1
-    )
+        if files[slot].path in overruling:
+            last_word[digest].add(files[slot].label)
+    kept: list[int] = []
+    contradictions: list[Problem] = []
+    for index, (slot, digest) in enumerate(zip(slots, hashes, strict=True)):
+        label, said = files[slot].label, last_word.get(digest, labels_of[digest])
+        if said == {label}:
+            kept.append(index)
+            continue
+        why = "a person labelled the same pixels otherwise, and that counts"
+        if len(said) > 1:
+            why = "the same pixels are there with the other label"
+        contradictions.append(Problem(path_text(files[slot].path), f"labelled {label}, but {why}"))
     return Pictures(
         cache=cache,
         slots=np.array([slots[index] for index in kept], dtype=np.intp),
@@ -254,7 +265,7 @@ def _assemble(
         pixel_hashes=tuple(hashes[index] for index in kept),
         folded=np.array([folded[index] for index in kept], dtype=np.float32).reshape(-1, FOLDED),
         problems=tuple(problem for part in parts for problem in part.problems),
-        contradictions=contradictions,
+        contradictions=tuple(contradictions),
     )
 
 

@@ -146,7 +146,9 @@ def retrain(registry: Registry, request: Request, tools: Tools, watcher: Watcher
         champion_id = registry.champion()
         found = sources.find(request.data, request.recipe, champion_id is not None)
         watcher.stage(f"reading {len(found.files)} pictures")
-        with dataset.load(found.files, tools.decode, registry.folder, watcher.loading) as pictures:
+        with dataset.load(
+            found.files, tools.decode, registry.folder, watcher.loading, found.reviewed
+        ) as pictures:
             parent = champion_id if found.continues else None
             plan = make_plan(request, found, parent, pictures, tools.relate, watcher)
             work = work_folder(registry, plan, request.seed)
