@@ -80,7 +80,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "training.campaign": {"dataset", "images", "training"},
     "training.ship": {
-        "agreement", "dataset", "evaluation", "images", "packaged", "registry", "runtime",
+        "agreement", "dataset", "evaluation", "images", "learned", "packaged", "registry", "runtime",
         "starters",
     },
 }  # fmt: skip
@@ -113,7 +113,7 @@ DOORS: dict[str, set[str]] = {
     "rich": {"reporting.render_table", "cli.progress", "cli.retrain", "demo"},
     "sklearn": {"evaluation", "evaluation.curves"},
     "scipy": {
-        "evaluation", "promise", "training.calibration", "training.gate", "training.honest",
+        "evaluation", "promise", "training.calibration", "training.findings", "training.gate", "training.honest",
         "training.retraining",
     },
     "matplotlib": {

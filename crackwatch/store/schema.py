@@ -155,7 +155,8 @@ reviews = Table(
     Column("reviewed_by", Text, nullable=False),
     Column("reviewed_at", UtcMicroseconds, nullable=False),
     Column("note", Text),
-    Column("picture", LargeBinary, nullable=False),  # its copy under this label, in dataset/reviewed
+    # its copy under this label, relative to dataset/reviewed
+    Column("picture", LargeBinary, nullable=False),
     Column("pixels", LargeBinary, nullable=False),  # 16 bytes: ``dataset.pixel_hash``
     Index("ix_reviews_sha256", "sha256", "id"),
     Index("ix_reviews_inspection", "inspection_id"),
