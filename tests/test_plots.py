@@ -287,7 +287,14 @@ def drawings(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
 
 def scored(scores: list[float], labels: list[int], files: list[bytes]) -> Scored:
     paths = tuple(files[at % len(files)] for at in range(len(scores)))
-    return Scored(np.array(labels, np.int8), np.array(scores, np.float32), paths, (), np.empty((0, 35), np.uint8), ())
+    return Scored(
+        np.array(labels, np.int8),
+        np.array(scores, np.float32),
+        paths,
+        (),
+        np.empty((0, 35), np.uint8),
+        (),
+    )
 
 
 class TestTiles:
