@@ -78,6 +78,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "agreement", "dataset", "evaluation", "health.drift", "learned", "lenet", "locking",
         "registry", "runtime",
     },
+    "training.worker": {"dataset", "images", "lenet"},
     "training.campaign": {"dataset", "images", "training"},
     "training.ship": {
         "agreement", "dataset", "evaluation", "images", "learned", "packaged", "registry", "runtime",
@@ -96,7 +97,7 @@ ADAPTERS = {
 # The modules through which alone a library is reached.
 DOORS: dict[str, set[str]] = {
     "watchdog": {"arrivals.watcher"},
-    "cv2": {"images", "images.keypoints", "images.light"},
+    "cv2": {"images", "images.keypoints", "images.light", "images.warping"},
     "openvino": {"runtime.openvino"},
     "h5py": {"runtime.weights"},
     "keras": {"lenet", "runtime.reference", "training.fitting", "training.making",

@@ -21,6 +21,7 @@ from crackwatch.agreement import check_golden, read_golden
 from crackwatch.domain import QuarantineReason
 from crackwatch.errors import DatasetError, LockedError, ModelDisagrees, Unreadable, UsageError
 from crackwatch.images.light import measure_all
+from crackwatch.images.warping import warp
 from crackwatch.registry import MODEL_FILE, Card, Registry
 from crackwatch.runtime import GRAPH_FILE, Classifier, load
 from crackwatch.runtime.openvino import build
@@ -153,23 +154,37 @@ class TestRecipes:
         picture = np.random.default_rng(1).integers(0, 256, (227, 227, 3), dtype=np.uint8)
         only_turns = replace(recipes.STATION, jitter=0.0, shift=0)
         batch = np.repeat(picture[None], 100, axis=0)
-        seen = recipes.augment(only_turns, batch, np.random.default_rng(2))
+        seen = recipes.augment(only_turns, batch, np.random.default_rng(2), warp)
         assert len({each.tobytes() for each in seen}) == 8
         for each in seen:
             np.testing.assert_array_equal(np.sort(each.ravel()), np.sort(picture.ravel()))
 
+    def test_tilting_and_zooming_keep_the_middle_and_change_the_rest(self) -> None:
+        picture = np.full((1, 227, 227, 3), 200, np.uint8)
+        picture[:, 103:124, :, :] = 20  # a bar through the middle
+        tilting = replace(recipes.STATION, turns=False, shift=0, jitter=0.0, tilt=20.0, zoom=0.25)
+        random = np.random.default_rng(4)
+        seen = np.concatenate([recipes.augment(tilting, picture, random, warp) for _ in range(40)])
+        assert (seen[:, 113, 113] == 20).all()
+        widths = (seen[:, :, 113, 0] < 110).sum(axis=1)
+        assert 21 * 0.79 <= widths.min() < 19
+        assert 24 < widths.max() <= 21 * 1.26 / np.cos(np.radians(20)) + 1
+        ends = (seen[:, :, 0, 0] < 110).argmax(axis=1)
+        assert ends.min() < 90  # up to 20 degrees one way
+        assert ends.max() > 125  # and the other
+
     def test_jitter_stays_within_bytes_and_bounds(self) -> None:
         grey = np.full((200, 227, 227, 3), 150, np.uint8)
-        seen = recipes.augment(recipes.STATION, grey, np.random.default_rng(2))
+        seen = recipes.augment(recipes.STATION, grey, np.random.default_rng(2), warp)
         assert seen.dtype == np.float32
         assert 150 * 0.8 <= seen.min() < 150 * 0.85
         assert 150 * 1.15 < seen.max() <= 150 * 1.2
         white = np.full((50, 227, 227, 3), 255, np.uint8)
-        assert recipes.augment(recipes.STATION, white, np.random.default_rng(2)).max() <= 255
+        assert recipes.augment(recipes.STATION, white, np.random.default_rng(2), warp).max() <= 255
 
     def test_the_notebook_sees_pictures_as_they_are(self) -> None:
         picture = np.random.default_rng(1).integers(0, 256, (2, 227, 227, 3), dtype=np.uint8)
-        seen = recipes.augment(recipes.NOTEBOOK, picture, np.random.default_rng(2))
+        seen = recipes.augment(recipes.NOTEBOOK, picture, np.random.default_rng(2), warp)
         np.testing.assert_array_equal(seen, picture)
 
     def test_half_of_the_normals_an_epoch_are_others_each_time(self) -> None:
@@ -195,7 +210,7 @@ class TestRecipes:
         }
         random = np.random.default_rng(3)
         found = {
-            places[recipes.augment(moving, picture, random).astype(np.uint8).tobytes()]
+            places[recipes.augment(moving, picture, random, warp).astype(np.uint8).tobytes()]
             for _ in range(60)
         }
         assert len(found) > 50

@@ -53,9 +53,12 @@ INGREDIENTS: dict[str, tuple[str, dict[str, Any]]] = {
     "shift": ("no moving", {"shift": 0}),
     "jitter": ("no change of brightness and contrast", {"jitter": 0.0}),
     "regularisation": ("no dropout, no weight decay", {"dropout": 0.0, "weight_decay": 0.0}),
-    "cosine": ("constant learning rate", {"schedule": "constant"}),
     "averaging": ("with weights averaged over the last quarter", {"averaged_from": 0.75}),
     "focal": ("with focal loss, gamma 2", {"focal": 2.0}),
+    "warp": (
+        "with any turn up to 20 degrees, any scale up to a fourth",
+        {"tilt": 20.0, "zoom": 0.25},
+    ),
 }
 CONFIRMED = ("turns", "share", "shift")  # the three most useful ones of the screening
 

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from crackwatch import lenet
 from crackwatch.dataset import PixelCache
-from crackwatch.training.recipes import Recipe, augment, epoch_batches, steps_per_epoch
+from crackwatch.training.recipes import Recipe, Warp, augment, epoch_batches, steps_per_epoch
 
 _SCORING_BATCH = 64
 _PREPARED_AHEAD = 3  # batches; one is 20 MB
@@ -50,6 +50,7 @@ class Lesson:
     pixels: PixelCache
     labels: NDArray[np.int8]
     train: NDArray[np.intp]
+    warp: Warp
 
 
 StepProgress = Callable[[int, int, int], None]  # epoch, step, steps
@@ -237,7 +238,7 @@ def _batches(
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         random = np.random.default_rng((seed, 2, epoch, number))
         one_hot = np.eye(2, dtype=np.float32)[labels[positions]]  # (n, 2)
-        return augment(recipe, lesson.pixels.get(positions), random), one_hot
+        return augment(recipe, lesson.pixels.get(positions), random, lesson.warp), one_hot
 
     with ThreadPoolExecutor(1, "prepare") as pool:
         ahead: list[Future[tuple[NDArray[np.float32], NDArray[np.float32]]]] = []

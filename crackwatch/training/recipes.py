@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -11,6 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crackwatch.dataset import Split
+
+# A picture, turned by degrees and scaled, in its old size: see ``images.warping``.
+Warp = Callable[[NDArray[np.uint8], float, float], NDArray[np.uint8]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +23,8 @@ class Recipe:
     ``anomaly_share`` is the part of each batch that shows anomalies, drawn anew each epoch; None
     leaves the pictures in the proportion in which they are. ``normals_per_epoch`` is the part of
     the normals that an epoch goes through, another one each time. ``shift`` is how far a picture is
-    moved at most, ``jitter`` the largest change of brightness and of contrast, as a fraction.
+    moved at most, ``tilt`` by how much it is turned besides, ``zoom`` the largest change of its
+    scale, as a factor less 1, ``jitter`` the largest change of brightness and of contrast, as a fraction.
     ``focal`` is the gamma of the focal loss (Lin et al. 2017), 0 the plain cross-entropy.
     ``averaged_from`` is the part of the steps after which weights are averaged (Izmailov et al.
     2018), 1 for the last ones as they are. The number of epochs is fixed: no pictures are held back
@@ -41,6 +45,8 @@ class Recipe:
     normals_per_epoch: float
     turns: bool
     shift: int  # pixels
+    tilt: float  # degrees
+    zoom: float
     jitter: float
     focal: float
     averaged_from: float
@@ -64,6 +70,8 @@ NOTEBOOK = Recipe(
     normals_per_epoch=1.0,
     turns=False,
     shift=0,
+    tilt=0.0,
+    zoom=0.0,
     jitter=0.0,
     focal=0.0,
     averaged_from=1.0,
@@ -88,6 +96,8 @@ STATION = Recipe(
     normals_per_epoch=1.0,
     turns=True,
     shift=20,
+    tilt=0.0,
+    zoom=0.0,
     jitter=0.2,
     focal=0.0,
     averaged_from=1.0,
@@ -168,7 +178,7 @@ def _anomalies_per_batch(recipe: Recipe) -> int:
 
 
 def augment(
-    recipe: Recipe, pictures: NDArray[np.uint8], random: np.random.Generator
+    recipe: Recipe, pictures: NDArray[np.uint8], random: np.random.Generator, warp: Warp
 ) -> NDArray[np.float32]:
     """Pictures as the model gets them: (N, 227, 227, 3), float32, 0..255, BGR.
 
@@ -188,6 +198,10 @@ def augment(
         if recipe.shift:
             down, right = random.integers(-recipe.shift, recipe.shift + 1, 2).tolist()
             turned = _moved(turned, down, right)
+        if recipe.tilt or recipe.zoom:
+            degrees, log_scale = random.uniform(-1, 1, 2)
+            scale = math.exp(log_scale * math.log1p(recipe.zoom))
+            turned = warp(turned, degrees * recipe.tilt, scale)
         if recipe.jitter:
             contrast, brightness = random.uniform(1 - recipe.jitter, 1 + recipe.jitter, 2)
             mean = turned.sum(dtype=np.uint32) / turned.size

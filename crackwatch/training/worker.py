@@ -43,6 +43,7 @@ def _work(folder: Path, pixels: PixelCache) -> None:
     import keras
 
     from crackwatch import lenet
+    from crackwatch.images.warping import warp
     from crackwatch.training import crew, fitting
 
     job = crew.read_job(folder)
@@ -59,7 +60,7 @@ def _work(folder: Path, pixels: PixelCache) -> None:
             _say(step=[epoch, step, steps])
 
     model, epochs = fitting.fit(
-        fitting.Lesson(job.recipe, job.seed, pixels, job.labels, job.train),
+        fitting.Lesson(job.recipe, job.seed, pixels, job.labels, job.train, warp),
         start_from,
         folder / crew.CHECKPOINT,
         on_step,
