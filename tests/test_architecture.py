@@ -78,7 +78,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "agreement", "dataset", "evaluation", "health.drift", "learned", "lenet", "locking",
         "registry", "runtime",
     },
-    "training.worker": {"dataset", "images", "lenet"},
+    "training.worker": {"dataset", "images", "lenet", "training"},
     "training.campaign": {"dataset", "images", "training"},
     "training.ship": {
         "agreement", "dataset", "evaluation", "images", "learned", "packaged", "registry", "runtime",
