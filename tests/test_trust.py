@@ -1,0 +1,86 @@
+"""What the shipped model must hold, on the photographs themselves; minutes long: ``make acceptance``.
+
+Each test prints what it saw, so that a figure can be quoted with the command that gave it.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from crackwatch import dataset, images
+from crackwatch.agreement import compare_export
+from crackwatch.evaluation import measure
+from crackwatch.packaged import starter
+from crackwatch.registry import Card, Registry
+from crackwatch.runtime import load
+from crackwatch.starters import install_starter
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.real_pictures,
+    pytest.mark.timeout(900),
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
+]
+
+_BATCH = 64
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Card]:
+    registry = Registry(tmp_path_factory.mktemp("station") / "models")
+    model_id = install_starter(registry, starter())
+    assert model_id is not None
+    return registry.folder_of(model_id), registry.verify(model_id)
+
+
+def scored(
+    installed: tuple[Path, Card], folder: Path, *runtimes: str
+) -> tuple[list[NDArray[np.float32]], NDArray[np.int8]]:
+    """Scores of every photograph below ``folder`` by each runtime, and their labels."""
+    classifiers = [load(*installed, runtime) for runtime in runtimes]
+    files = dataset.list_files(dataset.find_layout(folder))
+    limits = images.Limits(max_pixels=images.RESIZE_UP_TO**2, larger="quarantine")
+    found: list[list[NDArray[np.float32]]] = [[] for _ in runtimes]
+    for start in range(0, len(files), _BATCH):
+        batch = files[start : start + _BATCH]
+        pictures = np.stack(
+            [images.decode(Path(os.fsdecode(file.path)).read_bytes(), limits) for file in batch]
+        )
+        for scores, classifier in zip(found, classifiers, strict=True):
+            scores.append(classifier.scores(pictures))
+    labels = np.array([file.label == "anomaly" for file in files], np.int8)
+    return [np.concatenate(scores) for scores in found], labels
+
+
+def test_openvino_agrees_with_keras_on_all_18_000(metu: Path, installed: tuple[Path, Card]) -> None:
+    threshold = installed[1].threshold.value
+    compared, largest = 0, 0.0
+    for folder in (metu, metu / "valid_balanced", metu / "valid_unbalanced"):
+        (by_keras, by_openvino), _ = scored(installed, folder, "keras", "openvino")
+        export = compare_export(by_keras, by_openvino, threshold)  # raises where they disagree
+        compared += export.compared
+        largest = max(largest, export.largest_difference)
+    print(f"\n{compared:,} photographs: largest difference {largest:.1e}, no verdict flipped")
+    assert compared == 18_000
+
+
+def test_the_starter_on_the_validation_folders(metu: Path, installed: tuple[Path, Card]) -> None:
+    threshold = installed[1].threshold.value
+    for folder in ("valid_balanced", "valid_unbalanced"):
+        (scores,), labels = scored(installed, metu / folder, "openvino")
+        found = measure(scores, labels, threshold)
+        print(
+            f"\n{folder} at {threshold:.4f}: TP {found.tp} FN {found.fn} FP {found.fp} "
+            f"TN {found.tn}, F1 {found.f1:.4f}, PR area {found.pr_auc:.5f}"
+        )
+        card = installed[1].scores[folder]
+        assert (found.tp, found.fn, found.fp, found.tn) == tuple(
+            card[key] for key in ("tp", "fn", "fp", "tn")
+        )
+        assert found.fn <= 0.016 * (found.tp + found.fn)
+        assert found.fp <= 0.005 * (found.fp + found.tn)
