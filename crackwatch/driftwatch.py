@@ -7,7 +7,6 @@ its card.
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
@@ -17,7 +16,7 @@ from typing import Final, Protocol
 from crackwatch.domain import DayDrift, DriftFinding, Window, day_begins, working_day
 from crackwatch.errors import StoreError
 from crackwatch.health.board import Board
-from crackwatch.health.drift import MIN_PICTURES, REMEDY, Reference, Seen, assess, in_words
+from crackwatch.health.drift import MIN_PICTURES, REMEDY, Reference, SeenLike, assess, in_words
 
 PROBLEM: Final = "drift"
 LOOK_EVERY_S: Final = 600.0
@@ -25,26 +24,17 @@ LOOK_EVERY_S: Final = 600.0
 # Of a day. With as many, the least distance that chance cannot explain is below the floor that a
 # distance must reach to be told: more would decide nothing else, and take longer.
 MOST_PICTURES: Final = 750
-# Of a report: beyond forty days each day gives fewer, so that nobody waits for a year's.
-_MOST_OF_A_REPORT = 30_000
-_LEAST_OF_A_DAY = 150
-
-
-class SeenLike(Protocol):
-    """One inspected picture: see ``store.drift.Sampled``."""
-
-    @property
-    def score(self) -> float: ...
-    @property
-    def brightness(self) -> float: ...
-    @property
-    def sharpness(self) -> float: ...
+# Of a report: beyond thirty days each day gives fewer, so that nobody waits for a year's.
+_MOST_OF_A_REPORT = 22_500
+_LEAST_OF_A_DAY = 60
 
 
 class RowsLike(Protocol):
     """The books: see ``store.drift.DriftRows``."""
 
-    def sample(self, window: Window, most: int) -> Mapping[int, Sequence[SeenLike]]: ...
+    def samples(
+        self, windows: Sequence[Window], most: int
+    ) -> Sequence[Mapping[int, Sequence[SeenLike]]]: ...
     def card(self, model_pk: int) -> tuple[str, str]: ...
 
 
@@ -56,18 +46,18 @@ def of_window(rows: RowsLike, window: Window, day_start: time_of_day) -> tuple[D
 
     A day that the window cuts is judged by what is inside. Days without a picture are left out.
     """
-    # by the clock of the days: one more than there are, at most
-    days = math.ceil((window.until - window.since) / timedelta(days=1)) + 1
-    most = max(_LEAST_OF_A_DAY, min(MOST_PICTURES, _MOST_OF_A_REPORT // days))
+    days = list(_days(window, day_start))
+    most = max(_LEAST_OF_A_DAY, min(MOST_PICTURES, _MOST_OF_A_REPORT // max(1, len(days))))
     references: dict[int, tuple[str, Reference | None]] = {}
     found: list[DayDrift] = []
-    for day, span in _days(window, day_start):
-        for model_pk, pictures in sorted(rows.sample(span, most).items()):
+    samples = rows.samples([span for _, span in days], most)
+    for (day, _), by_model in zip(days, samples, strict=True):
+        for model_pk, pictures in sorted(by_model.items()):
             if model_pk not in references:
                 id, card = rows.card(model_pk)
                 references[model_pk] = (id, _reference(card))
             id, reference = references[model_pk]
-            found += assess(day, id, _seen(pictures), reference, days=days)
+            found += assess(day, id, pictures, reference, days=len(days))
     return tuple(found)
 
 
@@ -125,7 +115,7 @@ class DriftWatch:
             pictures, card = self._sample(model_pk, day)
         except StoreError:
             return  # whoever writes to the books tells of it; the next look is in ten minutes
-        self.found = assess(day, model, _seen(pictures), _reference(card))
+        self.found = assess(day, model, pictures, _reference(card))
         self._tell()
 
     def _tell(self) -> None:
@@ -136,10 +126,6 @@ class DriftWatch:
         elif any(each.finding is not DriftFinding.TOO_FEW for each in self.found):
             self._board.clear(PROBLEM)
         # too few to say: what was known of the day before stands until there is more
-
-
-def _seen(pictures: Sequence[SeenLike]) -> list[Seen]:
-    return [Seen(each.score, each.brightness, each.sharpness) for each in pictures]
 
 
 def _reference(card: str) -> Reference | None:

@@ -24,7 +24,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from crackwatch.domain import DayDrift, DriftFinding
 
@@ -56,22 +56,19 @@ class Spread:
 
         Linear between quantiles, where the two are the same.
         """
-        left = bisect_left(self.quantiles, value)
-        right = bisect_right(self.quantiles, value, left)
-        below = self._share(value, left)
-        return below, (below if left == right else self._share(value, right))
-
-    def _share(self, value: float, position: int) -> float:
-        last = len(self.quantiles) - 1
-        if position == 0:
-            return 0.0
-        if position > last:
-            return 1.0
-        low, high = self.quantiles[position - 1], self.quantiles[position]
-        # where either equals ``value``, it is the one that a run of equal quantiles begins or ends
-        # with: there the distribution jumps, and the share is exactly that of the position
-        within = (value - low) / (high - low) if low < high else 1.0
-        return (position - 1 + within) / last
+        quantiles = self.quantiles
+        last = len(quantiles) - 1
+        left = bisect_left(quantiles, value)
+        if left > last:
+            return 1.0, 1.0
+        high = quantiles[left]
+        if high == value:  # of a run of equal quantiles, over which the distribution jumps
+            return left / last, (bisect_right(quantiles, value, left) - 1) / last
+        if left == 0:
+            return 0.0, 0.0
+        low = quantiles[left - 1]
+        share = (left - 1 + (value - low) / (high - low)) / last
+        return share, share
 
     @property
     def median(self) -> float:
@@ -122,7 +119,7 @@ class Reference:
         found = card.get("reference")
         try:
             return None if found is None else cls._read(found)
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             return None
 
     @classmethod
@@ -134,6 +131,17 @@ class Reference:
             _light(found["normal"]),
             None if anomaly is None else _light(anomaly),
         )
+
+
+class SeenLike(Protocol):
+    """One inspected picture, as far as drift asks: see ``store.drift.Sampled``."""
+
+    @property
+    def score(self) -> float: ...
+    @property
+    def brightness(self) -> float: ...
+    @property
+    def sharpness(self) -> float: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +219,12 @@ def _light_of(pictures: Sequence[Seen]) -> Light:
 
 
 def assess(
-    day: date, model: str, pictures: Sequence[Seen], reference: Reference | None, *, days: int = 1
+    day: date,
+    model: str,
+    pictures: Sequence[SeenLike],
+    reference: Reference | None,
+    *,
+    days: int = 1,
 ) -> tuple[DayDrift, ...]:
     """One finding for each of ``MEASURES``. ``days``: how many are looked at together.
 
@@ -277,34 +290,44 @@ class Mixture:
     def median(self) -> float:
         if self.anomaly is None or self.share == 0:
             return self.normal.median
-        low = min(self.normal.quantiles[0], self.anomaly.quantiles[0])
-        high = max(self.normal.quantiles[-1], self.anomaly.quantiles[-1])
-        for _ in range(50):  # halved each time: exact to the last figure that anybody is shown
-            middle = (low + high) / 2
-            low, high = (middle, high) if self.shares(middle)[1] < 0.5 else (low, middle)
-        return (low + high) / 2
+        # linear between two neighbours of these, and at none of them before the last a half
+        steps = sorted(self.normal.quantiles + self.anomaly.quantiles)
+        at = bisect_left(steps, 0.5, key=lambda value: self.shares(value)[1])
+        high = steps[at]
+        below_high = self.shares(high)[0]
+        if at == 0 or below_high <= 0.5:  # it jumps over the half just there
+            return high
+        low = steps[at - 1]
+        up_to_low = self.shares(low)[1]
+        return low + (high - low) * (0.5 - up_to_low) / (below_high - up_to_low)
 
 
 def distance(values: Sequence[float], expected: Spread | Mixture) -> float:
     """The Kolmogorov-Smirnov distance, signed: positive where ``values`` are the larger ones.
 
     Between two neighbouring values the sample's distribution is level, so the largest difference is
-    found just before a value or at it. Raises ValueError if there is no value.
+    found just before a value or at it. Both distributions only rise: where even the ends of a stretch
+    are too near to one another, nothing within it is looked at. Raises ValueError if there is no
+    value.
     """
     if not values:
         raise ValueError("there is no distance from no values")
     ordered = sorted(values)
     n = len(ordered)
     largest = 0.0
-    start = 0
-    while start < n:
-        value = ordered[start]
-        end = bisect_right(ordered, value, start)
+    stretches = [(0, n, 0.0, 1.0)]  # of ``ordered``, and between which shares they must lie
+    while stretches:
+        start, end, low, high = stretches.pop()
+        if start == end or max(high - start / n, end / n - low) <= abs(largest):
+            continue
+        value = ordered[(start + end) // 2]
+        first = bisect_left(ordered, value, start, end)
+        after = bisect_right(ordered, value, first, end)
         below, up_to = expected.shares(value)
-        for difference in (below - start / n, up_to - end / n):
+        for difference in (below - first / n, up_to - after / n):
             if abs(difference) > abs(largest):
                 largest = difference
-        start = end
+        stretches += [(start, first, low, below), (after, end, up_to, high)]
     return largest
 
 
@@ -437,6 +460,8 @@ def _spread(found: Mapping[str, Any]) -> Spread:
     n = int(found["n"])
     if n < 1 or len(quantiles) < 2 or list(quantiles) != sorted(quantiles):
         raise ValueError("no ascending quantiles of some values")
+    if not all(math.isfinite(value) for value in quantiles):  # JSON in Python knows NaN
+        raise ValueError("quantiles of finite values only")
     return Spread(n, quantiles)
 
 

@@ -1,21 +1,52 @@
-"""Reading the books for drift: a day's pictures, or a fair sample of them, by model; never writes."""
+"""Reading the books for drift: days' pictures, or a fair sample of them, by model; never writes."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, select, text
 
-from crackwatch.domain import Outcome, Window
+from crackwatch.domain import Window
 from crackwatch.store.engine import explained, open_reader
-from crackwatch.store.schema import inspections, models
+from crackwatch.store.schema import models, to_microseconds
 
 # Multiplied by this, modulo 2**32, numbers in a row spread evenly and in no period that cameras
 # or a production line could share (Knuth, The Art of Computer Programming 3, section 6.4): a
 # picture is in the sample by its id alone, and the same in every sample of that day.
 _SPREAD = 2_654_435_761
 _MODULUS = 1 << 32
+
+
+# Two queries however many days there are: asked day by day, a year takes longer to ask than to answer.
+# CROSS JOIN keeps the order of the loops, so that each day is one range of the window's index.
+_COUNTS = text(
+    """
+    WITH day AS MATERIALIZED (
+        SELECT key AS day, json_extract(value, '$[0]') AS since, json_extract(value, '$[1]') AS until
+        FROM json_each(:days)
+    )
+    SELECT day, model_pk, count(*) FROM day CROSS JOIN inspections
+    WHERE inspected_at >= since AND inspected_at < until AND outcome IN ('normal', 'anomaly')
+    GROUP BY day, model_pk
+    """
+)
+_PICTURES = text(
+    f"""
+    WITH part AS MATERIALIZED (
+        SELECT
+            key AS part, json_extract(value, '$[0]') AS since, json_extract(value, '$[1]') AS until,
+            json_extract(value, '$[2]') AS judge, json_extract(value, '$[3]') AS below
+        FROM json_each(:parts)
+    )
+    SELECT part, score, brightness, sharpness FROM part CROSS JOIN inspections
+    WHERE inspected_at >= since AND inspected_at < until AND outcome IN ('normal', 'anomaly')
+        AND model_pk = judge AND id * {_SPREAD} % {_MODULUS} < below AND superseded_at IS NULL
+        AND score IS NOT NULL AND brightness IS NOT NULL AND sharpness IS NOT NULL
+    """
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,31 +65,23 @@ class DriftRows:
         self._connection = connection
         self._cards: dict[int, tuple[str, str]] = {}
 
-    def sample(self, window: Window, most: int) -> dict[int, list[Sampled]]:
-        """By the model's row number: all pictures of a window, or about ``most`` of them.
+    def samples(self, windows: Sequence[Window], most: int) -> list[dict[int, list[Sampled]]]:
+        """For each window, by the model's row number: every picture it judged, or about ``most``.
 
         Superseded and quarantined ones are left out. A window's index finds the rows; only those of
         the sample are fetched.
         """
-        row = inspections.c
-        inside = (
-            (row.inspected_at >= window.since)
-            & (row.inspected_at < window.until)
-            & row.outcome.in_([Outcome.NORMAL.value, Outcome.ANOMALY.value])
-        )
-        count = self._connection.scalar(select(func.count()).where(inside)) or 0
-        query = select(row.model_pk, row.score, row.brightness, row.sharpness).where(
-            inside,
-            row.superseded_at.is_(None),
-            row.score.is_not(None),
-            row.brightness.is_not(None),
-            row.sharpness.is_not(None),
-        )
-        if count > most:
-            query = query.where((row.id * _SPREAD) % _MODULUS < _MODULUS * most // count)
-        found: dict[int, list[Sampled]] = {}
-        for model_pk, score, brightness, sharpness in self._connection.execute(query):
-            found.setdefault(model_pk, []).append(Sampled(score, brightness, sharpness))
+        spans = [(to_microseconds(each.since), to_microseconds(each.until)) for each in windows]
+        counts = self._connection.execute(_COUNTS, {"days": json.dumps(spans)}).all()
+        parts = [
+            (*spans[day], model_pk, _MODULUS if count <= most else _MODULUS * most // count)
+            for day, model_pk, count in counts
+        ]
+        rows = self._connection.execute(_PICTURES, {"parts": json.dumps(parts)}).all()
+        found: list[dict[int, list[Sampled]]] = [{} for _ in windows]
+        for part, score, brightness, sharpness in rows:
+            day, model_pk, _ = counts[part]
+            found[day].setdefault(model_pk, []).append(Sampled(score, brightness, sharpness))
         return found
 
     def card(self, model_pk: int) -> tuple[str, str]:
@@ -81,6 +104,7 @@ def sample_of(file: Path, window: Window, model_pk: int, most: int) -> tuple[lis
     try:
         with explained(file), engine.begin() as connection:
             rows = DriftRows(connection)
-            return rows.sample(window, most).get(model_pk, []), rows.card(model_pk)[1]
+            (found,) = rows.samples([window], most)
+            return found.get(model_pk, []), rows.card(model_pk)[1]
     finally:
         engine.dispose()
