@@ -58,9 +58,16 @@ EpochProgress = Callable[[Epoch], None]
 
 
 def use_one_thread() -> None:
-    """Holds TensorFlow to one thread. Call it before TensorFlow has computed anything."""
+    """Holds TensorFlow to one thread and to graphs as they were written.
+
+    Call it before TensorFlow has computed anything.
+    """
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
+    # What rewrites graphs walks hash tables whose order hangs on addresses: once in some fifty
+    # times the same training had its sums in another order, and its weights other last bits.
+    # Without it a step is no slower.
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 
 
 def make_deterministic(seed: int) -> None:
