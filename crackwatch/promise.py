@@ -211,11 +211,11 @@ def choose(
     """
     _require_sane(goal, prevalence, confidence)
     anomalies, normals = examples.units(1)[0], examples.units(0)[1]
-    allowed = -1
+    misses = false_alarms = 0  # that were allowed
     if isinstance(goal, MinRecall):
-        threshold, allowed = _keeping_recall(anomalies, goal.recall, confidence)
+        threshold, misses = _keeping_recall(anomalies, goal.recall, confidence)
     elif isinstance(goal, MaxFalseAlarms):
-        threshold = _keeping_false_alarms(normals, goal.per_1000 / _PER, confidence)
+        threshold, false_alarms = _keeping_false_alarms(normals, goal.per_1000 / _PER, confidence)
     else:
         threshold = 0.0
     for label, found in (("anomalies", anomalies), ("normals", normals)):
@@ -230,8 +230,8 @@ def choose(
         threshold, cost = _least_cost(examples, goal, prevalence, confidence, seed)
     pictures = count(examples.of_class(1), examples.of_class(0), threshold)
     independent = count(anomalies, normals, threshold)
-    # what was allowed and not what was seen: equal scores would make more of it than was promised
-    sure = len(anomalies) - allowed if allowed >= 0 else independent.tp
+    # what was allowed if fewer were seen: equal scores would make more of it than was promised
+    misses, false_alarms = max(misses, independent.fn), max(false_alarms, independent.fp)
     return Promise(
         goal=goal,
         confidence=confidence,
@@ -239,9 +239,9 @@ def choose(
         pictures=pictures,
         independent=independent,
         recall=pictures.tp / (pictures.tp + pictures.fn),
-        recall_bound=lower_bound(sure, len(anomalies), confidence),
+        recall_bound=lower_bound(len(anomalies) - misses, len(anomalies), confidence),
         false_alarms_per_1000=_PER * pictures.fp / (pictures.fp + pictures.tn),
-        false_alarms_per_1000_bound=_PER * upper_bound(independent.fp, len(normals), confidence),
+        false_alarms_per_1000_bound=_PER * upper_bound(false_alarms, len(normals), confidence),
         forecast=_forecast(examples, pictures, threshold, prevalence, confidence),
         cost=cost,
     )
@@ -289,10 +289,12 @@ def upper_bound(successes: int, trials: int, confidence: float) -> float:
 def errors_allowed(trials: int, rate: float, confidence: float) -> int:
     """The most errors in ``trials`` that prove a rate of errors of at most ``rate``; -1: none do.
 
-    The largest x for which x errors or fewer are less likely than 1 - confidence at that rate.
+    The largest x below ``trials`` for which x errors or fewer are less likely than 1 - confidence at
+    that rate.
     """
     tail = (1 - confidence) * (1 + _ROUNDING)
     found = int(binom.ppf(1 - confidence, trials, rate))  # the first that may be too many
+    found = min(found, trials - 1)
     while found >= 0 and binom.cdf(found, trials, rate) > tail:
         found -= 1
     return found
@@ -335,7 +337,10 @@ def _keeping_recall(
     return float(np.sort(anomalies)[allowed]), allowed
 
 
-def _keeping_false_alarms(normals: NDArray[np.float64], rate: float, confidence: float) -> float:
+def _keeping_false_alarms(
+    normals: NDArray[np.float64], rate: float, confidence: float
+) -> tuple[float, int]:
+    """The threshold, and how many false alarms among ``normals`` it was allowed."""
     allowed = errors_allowed(len(normals), rate, confidence)
     if allowed < 0:
         needed = examples_needed(rate, confidence)
@@ -356,7 +361,7 @@ def _keeping_false_alarms(normals: NDArray[np.float64], rate: float, confidence:
             have=len(normals),
             needed=None,
         )
-    return float(np.nextafter(highest_kept, np.float32(1)))
+    return float(np.nextafter(highest_kept, np.float32(1))), allowed
 
 
 def _least_cost(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+from math import floor
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +106,9 @@ def everything(folder: Path) -> dict[str, bytes]:
         (("--min-recall", 0.9, "--cost-false-alarm", 5), "give --cost-miss as well"),
         (("--min-recall", 1), "not in the range"),
         (("--min-recall", 0.9, "--confidence", 1), "not in the range"),
+        (("--min-recall", 1e-17), "not in the range"),
+        (("--min-recall", 0.9, "--confidence", 1e-9), "not in the range"),
+        (("--max-false-alarms-per-1000", 1e-310), "not in the range"),
         (("--cost-miss", 0, "--cost-false-alarm", 1), "not in the range"),
         (("--min-recall", "nan"), "nan is not a number"),
         (("--min-recall", 0.9, "--prevalence", "nan"), "nan is not a number"),
@@ -144,11 +149,42 @@ def test_the_table_tells_the_same(station: Path, tune: Tune) -> None:
     said = tune.document(station, "--max-false-alarms-per-1000", 2)
     status, out, _ = tune(station, "--max-false-alarms-per-1000", 2)
     assert status == 0
-    assert f"{said['threshold']:.6g}  (now 0.5)" in out
-    assert f"at least {said['recall_bound']:.4f} at a confidence of 0.95" in out
+    assert f"{said['threshold']!r}  (now 0.5)" in out
+    assert f"at least {floor(said['recall_bound'] * 1e4) / 1e4:.4f} at a confidence of 0.95" in out
     assert f"at most {said['false_alarms_per_1000_bound']:.2f}" in out
     assert said["false_alarms_per_1000_bound"] <= 2
     assert "--apply makes it" in out
+
+
+def test_the_table_has_the_threshold_to_its_last_digit_and_bounds_that_hold(
+    tmp_path: Path, tune: Tune
+) -> None:
+    """A threshold that is copied by hand must find the crack whose score it is."""
+    (tmp_path / "config.toml").touch()
+    publish(tmp_path, "sure", some(60_000, 60_000))
+    Registry(tmp_path / "models").promote("sure")
+    goal = ("--min-recall", 0.9, "--prevalence", 0.03)
+    said = tune.document(tmp_path, *goal)
+    _, out, _ = tune(tmp_path, *goal)
+    shown = dict(re.split("  +", line, maxsplit=1) for line in out.splitlines() if "  " in line)
+    assert float(shown["threshold"].split()[0]) == said["threshold"]
+    at_least, at_most = (
+        float(shown[row].split()[3]) for row in ("recall", "false alarms per 1,000")
+    )
+    assert said["recall_bound"] - 1e-4 < at_least <= said["recall_bound"]
+    assert 0 < said["false_alarms_per_1000_bound"] <= at_most
+
+
+@pytest.mark.parametrize("by", ["--min-recall", "--max-false-alarms-per-1000"])
+def test_a_single_picture_supports_next_to_nothing_and_is_told_so(
+    tmp_path: Path, tune: Tune, by: str
+) -> None:
+    (tmp_path / "config.toml").touch()
+    publish(tmp_path, "young", some(1, 1))
+    Registry(tmp_path / "models").promote("young")
+    status, out, err = tune(tmp_path, by, 0.9, "--confidence", 0.9999)
+    assert (status, out) == (2, "")
+    assert "1000 at best" not in err
 
 
 def test_costs_are_weighed_and_a_handful_is_named(station: Path, tune: Tune) -> None:

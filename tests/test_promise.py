@@ -188,6 +188,29 @@ def test_low_scores_keep_their_differences() -> None:
 # --------------------------------------------------------------------------------- independence
 
 
+@pytest.mark.parametrize(
+    "goal", [MinRecall(0.9), MaxFalseAlarms(100.0)], ids=["recall", "false alarms"]
+)
+def test_equal_scores_do_not_make_a_bound_better_than_what_was_allowed(goal: promise.Goal) -> None:
+    """Had fewer errors been seen because scores are equal, that would be luck of the choice."""
+    scores = np.repeat([0.5, 0.5], 300)
+    found = promise.choose(examples(scores[:300], scores[300:]), goal, 0.1)
+    allowed = promise.errors_allowed(300, 0.1, 0.95)
+    assert allowed > 10
+    if isinstance(goal, MinRecall):
+        assert found.pictures.fn == 0
+        assert found.recall_bound == promise.lower_bound(300 - allowed, 300, 0.95)
+    else:
+        assert found.pictures.fp == 0
+        assert found.false_alarms_per_1000_bound == 1000 * promise.upper_bound(allowed, 300, 0.95)
+
+
+@pytest.mark.parametrize("trials", [0, 1, 5])
+@pytest.mark.parametrize("confidence", [1e-9, 0.5])
+def test_where_all_may_be_wrong_one_at_least_must_be_right(trials: int, confidence: float) -> None:
+    assert promise.errors_allowed(trials, 0.999, confidence) <= trials - 1
+
+
 def test_pictures_of_one_crack_count_once_by_the_worst() -> None:
     scores = np.array([0.9, 0.2, 0.8, 0.7] * 100 + [0.1, 0.6] * 100)
     labels = np.repeat([1, 0], [400, 200])

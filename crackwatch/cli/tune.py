@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from math import floor, isnan, log10
+from math import ceil, floor, isnan, log10
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,31 +53,31 @@ class _Evidence:
 @config_option
 @click.option(
     "--min-recall",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    type=click.FloatRange(1e-6, 1 - 1e-9),
     metavar="R",
     help="Of all cracks at least this share is found.",
 )
 @click.option(
     "--max-false-alarms-per-1000",
-    type=click.FloatRange(0, 1000, min_open=True, max_open=True),
+    type=click.FloatRange(1e-6, 999.999),
     metavar="N",
     help="Of 1,000 pictures without a crack at most N are flagged.",
 )
 @click.option(
     "--cost-miss",
-    type=click.FloatRange(0, 1e12, min_open=True),
+    type=click.FloatRange(1e-12, 1e12),
     metavar="A",
     help="What one missed crack costs; with --cost-false-alarm.",
 )
 @click.option(
     "--cost-false-alarm",
-    type=click.FloatRange(0, 1e12, min_open=True),
+    type=click.FloatRange(1e-12, 1e12),
     metavar="B",
     help="What one false alarm costs, in the same unit.",
 )
 @click.option(
     "--confidence",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    type=click.FloatRange(0.5, 1 - 1e-9),
     default=0.95,
     show_default=True,
     metavar="C",
@@ -387,10 +387,9 @@ def _with_remedy(
         most = lower_bound(exc.have, exc.have, confidence)
         supported = f"What there is supports --min-recall {_floor(most)} at most. "
     elif exc.have and exc.needed and isinstance(goal, MaxFalseAlarms):
-        least = 1000 * upper_bound(0, exc.have, confidence)
-        supported = (
-            f"What there is supports --max-false-alarms-per-1000 {-_floor(-least)} at best. "
-        )
+        least = -_floor(-1000 * upper_bound(0, exc.have, confidence))
+        if least < 1000:
+            supported = f"What there is supports --max-false-alarms-per-1000 {least} at best. "
     pictures = len(evidence.examples.labels)
     cracks = int((evidence.examples.labels == 1).sum())
     problem = (
@@ -480,12 +479,14 @@ def _print(found: Promise, evidence: _Evidence, card: Card, share_from: str) -> 
         ("cracks", _how_many(seen.tp + seen.fn, there.tp + there.fn)),
         ("normals", _how_many(seen.fp + seen.tn, there.fp + there.tn)),
         ("goal", _goal_text(found.goal, found.confidence)),
-        ("threshold", f"{found.threshold:.6g}  (now {card.threshold.value:.6g})"),
-        ("recall", f"{found.recall:.4f}  at least {found.recall_bound:.4f} {sure}"),
+        # every digit: it may be the very score of a crack, which the next number above would miss
+        ("threshold", f"{found.threshold!r}  (now {card.threshold.value!r})"),
+        # a bound is rounded to the side on which it still holds
+        ("recall", f"{found.recall:.4f}  at least {_down(found.recall_bound, 4)} {sure}"),
         (
             "false alarms per 1,000",
-            f"{found.false_alarms_per_1000:.2f}  at most {found.false_alarms_per_1000_bound:.2f} "
-            f"{sure}",
+            f"{found.false_alarms_per_1000:.2f}  at most "
+            f"{_up(found.false_alarms_per_1000_bound, 2)} {sure}",
         ),
         ("found (TP)", str(seen.tp)),
         ("escapes (FN)", str(seen.fn)),
@@ -525,6 +526,14 @@ def _how_many(pictures: int, independent: int) -> str:
     return f"{pictures:,} pictures" + (
         "" if pictures == independent else f", {independent:,} of them independent"
     )
+
+
+def _down(value: float, digits: int) -> str:
+    return f"{floor(value * 10**digits) / 10**digits:.{digits}f}"
+
+
+def _up(value: float, digits: int) -> str:
+    return f"{ceil(value * 10**digits) / 10**digits:.{digits}f}"
 
 
 def _span(span: Span, digits: int) -> str:
