@@ -296,6 +296,35 @@ def test_export_and_import_are_a_round_trip(shell: Shell, tmp_path: Path) -> Non
     assert {each["label"] for each in shell.json("list")["reviews"]} == {"crack"}
 
 
+def test_a_relabelled_picture_comes_back_into_a_database_that_knows_no_inspection(
+    shell: Shell, tmp_path: Path
+) -> None:
+    """The copy lies where the last label put it; the earlier one's row names where it was."""
+    shell("mark", "1", "crack", "--by", "anna")
+    shell("mark", "1", "ok", "--by", "ben")
+    table = shell.table(shell("export"))
+    before = shell.labels()
+    (shell.station.root / "flagged").rename(tmp_path / "gone")
+    with closing(sqlite3.connect(shell.station.database)) as connection:
+        connection.execute("DELETE FROM reviews")
+        connection.execute("DELETE FROM inspections")
+        connection.commit()
+    assert shell.json("import", table)["refused"] == []
+    assert shell.labels() == before
+    (review,) = shell.json("list")["reviews"]
+    assert (review["label"], review["copy_lost"]) == ("ok", False)
+    assert len(list(shell.root.glob("dataset/reviewed/*/*.jpg"))) == 1
+
+
+def test_a_number_that_no_inspection_has_is_said_to_be_none_however_long(shell: Shell) -> None:
+    for number in ("0", "99", "9" * 19, "9" * 5_000):
+        shell("mark", number, "ok", status=EXIT_USAGE)
+        assert "this station has none of that number" in shell.error
+        shell("import", shell.table(f"id,label\n{number},ok\n"), status=EXIT_USAGE)
+        assert "this station has none of that number" in shell.error
+    assert shell.json("mark", "0" * 30 + "1", "ok")["inspection"] == 1
+
+
 def test_export_writes_a_file_whole_or_not_at_all(shell: Shell, tmp_path: Path) -> None:
     shell("mark", "1", "ok")
     file = tmp_path / "reviews.csv"
@@ -357,6 +386,8 @@ def test_by_note_and_at_of_a_row_are_kept(shell: Shell) -> None:
         ("id,path,label\n,,ok\n", "line 2, column path: is empty, and so is id"),
         ("path,label,at\nwall.jpg,ok,monday\n", "line 2, column at: 'monday' is not an ISO 8601"),
         ("path,label,at\nwall.jpg,ok,2999-01-01\n", "column at: '2999-01-01' lies in the future"),
+        ("path,label,at\nwall.jpg,ok,1969-12-31\n", "column at: '1969-12-31' lies before 1970"),
+        ("path,label,at\nwall.jpg,ok,0001-01-01T00:00+14:00\n", "lies before 1970"),
         ("path,label,by\nwall.jpg,ok,a\x07b\n", "line 2, column by: 'a\\x07b': is not the name"),
         ("path,label,sha256\nwall.jpg,ok,12\n", "column sha256: is not 64 hexadecimal digits"),
         ("path,label\nwall.jpg,ok,anna\n", "line 2: 3 cells, but 2 columns"),

@@ -23,6 +23,7 @@ from crackwatch.review.marking import Marked, Marker, mend
 from crackwatch.store.engine import open_reader, open_writer
 from crackwatch.store.reviews import Review, ReviewBooks
 from crackwatch.training import sources
+from tests.disks import as_an_ordinary_user
 from tests.station import Station, jpeg
 
 CRACK, OK = Label.ANOMALY, Label.NORMAL
@@ -211,6 +212,43 @@ def jpeg_hash(desk: Desk) -> str:
     seen = desk.books.inspection(1)
     assert seen is not None and seen.sha256 is not None
     return seen.sha256.hex()
+
+
+def test_what_root_marks_stays_the_stations_to_go_on_with() -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can leave behind what others may not touch")
+    with as_an_ordinary_user() as root:
+        desk = Desk(root)
+        wall = root / "wall.jpg"
+        wall.write_bytes(jpeg(dark=False))
+        dataset = root / "dataset"
+        dataset.mkdir()
+        desk.station.put("crack.jpg", jpeg(dark=True))
+        user = os.geteuid()
+        os.seteuid(0)
+        try:
+            desk.mark(wall, OK, "root")
+        finally:
+            os.seteuid(user)
+        owners = {path.lstat().st_uid for path in dataset.rglob("*")}
+        assert owners == {user}
+        desk.mark(wall, CRACK, "anna")
+        assert [name.partition("/")[0] for name in desk.filed()] == ["anomaly"]
+
+
+def test_a_link_in_the_place_of_a_half_written_copy_is_not_written_through(
+    desk: Desk, tmp_path: Path
+) -> None:
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"precious")
+    located = desk.locator("wall.jpg")
+    picture = desk.marker.read(located)
+    staged = desk.folder / os.fsdecode(STAGED)
+    staged.mkdir(parents=True)
+    (staged / f"{picture.sha256.hex()}.part").symlink_to(victim)
+    desk.marker.mark(picture, OK, "anna", None)
+    assert victim.read_bytes() == b"precious"
+    assert len(desk.filed()) == 1
 
 
 def test_what_stands_where_the_copy_must_go_is_named(desk: Desk) -> None:

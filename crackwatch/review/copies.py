@@ -51,17 +51,23 @@ class Copies:
         Raises LockedError after half a minute, DatasetError where the folder cannot be written.
         """
         with _explained(self._folder, "cannot be written"):
-            os.makedirs(os.path.join(self._folder, STAGED), exist_ok=True)
-            for label in Label:
-                os.makedirs(os.path.join(self._folder, label.encode()), exist_ok=True)
-            descriptor = os.open(
-                self.path(_LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o664
-            )
+            for name in (STAGED, *(label.encode() for label in Label)):
+                _make_folder(os.path.join(self._folder, name))
+            descriptor = self._open_lock()
         try:
             self._wait_for(descriptor)
             yield
         finally:
             os.close(descriptor)
+
+    def _open_lock(self) -> int:
+        file, flags = self.path(_LOCK), os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+        try:
+            descriptor = os.open(file, flags | os.O_CREAT | os.O_EXCL, 0o664)
+        except FileExistsError:
+            return os.open(file, flags)
+        _hand_over(descriptor, self._folder)
+        return descriptor
 
     def _wait_for(self, descriptor: int) -> None:
         deadline_s = time.monotonic() + _LOCK_PATIENCE_S
@@ -98,8 +104,9 @@ class Copies:
             has_it = os.path.splitext(visible)[0].endswith(mark)
             candidate = visible if has_it else fit(visible, mark, NAME_MAX_BYTES)
             places = [self.path(os.path.join(each.encode(), candidate)) for each in Label]
-            if all(not os.path.lexists(each) or _holds(each, sha256) for each in places):
-                return os.path.join(label.encode(), candidate)
+            with _explained(self._folder, "a file in the copy's place cannot be read"):
+                if all(not os.path.lexists(each) or _holds(each, sha256) for each in places):
+                    return os.path.join(label.encode(), candidate)
         raise DatasetError(
             f"{path_text(self._folder)}: both names for {path_text(name)} are taken by other files",
             "Move those files out of the folder and mark the picture again.",
@@ -109,10 +116,13 @@ class Copies:
         """Writes the picture under its hidden name, durably. Raises DatasetError."""
         partial = self._staged(sha256) + b".part"
         with _explained(self._folder, "the picture cannot be copied there"):
-            with open(partial, "wb") as file:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(partial)  # what a crash has left
+            with open(partial, "xb") as file:
                 file.write(content)
                 file.flush()
                 os.fchmod(file.fileno(), 0o644)
+                _hand_over(file.fileno(), os.path.dirname(partial))
                 os.fsync(file.fileno())
             os.replace(partial, self._staged(sha256))
             fsync_folder(os.path.join(self._folder, STAGED))
@@ -162,6 +172,32 @@ class Copies:
 
     def _staged(self, sha256: bytes) -> bytes:
         return os.path.join(self._folder, STAGED, sha256.hex().encode())
+
+
+def _make_folder(path: bytes) -> None:
+    """Makes a folder and those above it that are missing. Raises OSError."""
+    try:
+        os.mkdir(path)
+    except FileExistsError:
+        return
+    except FileNotFoundError:
+        _make_folder(os.path.dirname(path))
+        _make_folder(path)
+        return
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        _hand_over(descriptor, os.path.dirname(path))
+    finally:
+        os.close(descriptor)
+
+
+def _hand_over(descriptor: int, folder: bytes) -> None:
+    """What root made belongs to whom its folder belongs: the station's own user must go on there."""
+    if os.geteuid() != 0:
+        return
+    above = os.stat(folder)
+    with contextlib.suppress(PermissionError):  # a server that does not believe in root
+        os.fchown(descriptor, above.st_uid, above.st_gid)
 
 
 def _unhex(name: bytes) -> bytes | None:

@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, tzinfo
+from datetime import UTC, datetime, tzinfo
+from functools import partial
 from typing import TextIO
 
 from crackwatch.dataset import Progress, no_progress
-from crackwatch.domain import Label, path_text
+from crackwatch.domain import Label, path_bytes, path_text
 from crackwatch.errors import UsageError
 from crackwatch.review.copies import Copies
-from crackwatch.review.locating import Located, Locator
+from crackwatch.review.locating import Located, Locator, as_id
 from crackwatch.review.marking import WORDS, Marker, Picture, checked_name, checked_note, word
 from crackwatch.store.reviews import Review, ReviewBooks
 
@@ -32,6 +34,7 @@ COLUMNS = {
     "sha256": "of the picture's bytes",
 }
 _DELIMITERS = ",;\t"
+_FIRST = datetime(1970, 1, 1, tzinfo=UTC)  # a moment that no zone can put out of a calendar
 _SHOWN_ERRORS = 20
 
 # A spreadsheet takes a cell that begins with one of these for a formula, and runs it. An apostrophe
@@ -199,9 +202,8 @@ def _row(
         complain("label", f"{cell('label')!r} is none of {', '.join(WORDS)}")
     id: int | None = None
     if cell("id"):
-        if cell("id").isascii() and cell("id").isdigit():
-            id = int(cell("id"))
-        else:
+        id = as_id(cell("id"))
+        if id is None:
             complain("id", f"{cell('id')!r} is not the number of an inspection")
     path = cells.get("path") or None  # blanks can be part of a name
     if path is not None and "\0" in path:
@@ -218,6 +220,8 @@ def _row(
             at = at if at.tzinfo else at.replace(tzinfo=zone)
             if at > now:
                 complain("at", f"{cell('at')!r} lies in the future")
+            elif at < _FIRST:
+                complain("at", f"{cell('at')!r} lies before 1970")
     sha256: bytes | None = None
     if cell("sha256"):
         if re.fullmatch(r"[0-9a-fA-F]{64}", cell("sha256")):
@@ -317,9 +321,16 @@ class Importer:
             ways.append(lambda: self._locator.by_id(id))
         if path is not None and (id is None or sha256 is not None):
             ways.append(lambda: self._locator.by_path(path))
-        if sha256 is not None and (history := self._books.history(sha256)):
-            ways.append(lambda: Located(self._copies.path(history[-1].picture), None))
+        if sha256 is not None:
+            if history := self._books.history(sha256):
+                ways.append(lambda: Located(self._copies.path(history[-1].picture), None))
+            if path is not None:  # an export names the copy where this label had it
+                name = os.path.basename(path_bytes(path))
+                ways += [partial(self._copy, label, name) for label in Label]
         return ways
+
+    def _copy(self, label: Label, name: bytes) -> Located:
+        return Located(self._copies.path(os.path.join(label.encode(), name)), None)
 
     def _reread(self, row: Row, located: Located, sha256: bytes) -> Picture:
         """The picture that was checked; found anew where this very table has moved its copy."""

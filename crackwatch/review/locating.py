@@ -16,6 +16,8 @@ from crackwatch.errors import UsageError
 from crackwatch.store.reviews import ReviewBooks, Seen
 from crackwatch.store.standing import Standing
 
+_LAST_ID = 2**63 - 1  # SQLite's
+
 _ENDED = {
     Standing.DELETED: 'it was deleted after its inspection (files.normal = "delete")',
     Standing.EXPIRED: "its file was removed when its time of keeping had ended",
@@ -52,13 +54,12 @@ class Locator:
 
     def __call__(self, text: str) -> Located:
         """The picture meant by ``text``. Raises UsageError, saying what was looked for and where."""
-        if text.isascii() and text.isdigit():
-            return self.by_id(int(text))
-        return self.by_path(text)
+        id = as_id(text)
+        return self.by_path(text) if id is None else self.by_id(id)
 
     def by_id(self, id: int) -> Located:
         """The file of an inspection."""
-        seen = self._books.inspection(id) if id < 2**63 else None
+        seen = self._books.inspection(id)
         if seen is None:
             raise UsageError(
                 f"inspection {id}: this station has none of that number",
@@ -125,6 +126,14 @@ class Locator:
         if seen.standing in _ENDED:
             raise _gone(seen)
         return Located(self._whereabouts(seen), seen)
+
+
+def as_id(text: str) -> int | None:
+    """The number of an inspection that ``text`` is; None if it is none."""
+    if not (text.isascii() and text.isdigit()):
+        return None
+    digits = text.lstrip("0") or "0"  # thousands of them are more than Python reads as a number
+    return int(digits) if len(digits) < len(str(_LAST_ID)) else _LAST_ID
 
 
 def _gone(seen: Seen) -> UsageError:
