@@ -114,7 +114,8 @@ DOORS: dict[str, set[str]] = {
     "rich": {"reporting.render_table", "cli.progress", "cli.retrain", "demo"},
     "sklearn": {"evaluation", "evaluation.curves"},
     "scipy": {
-        "evaluation", "promise", "training.calibration", "training.findings", "training.gate", "training.honest",
+        "evaluation", "promise", "training.calibration", "training.deciding", "training.findings",
+        "training.gate", "training.honest",
         "training.retraining",
     },
     "matplotlib": {

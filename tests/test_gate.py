@@ -85,6 +85,24 @@ def test_pictures_of_one_wall_count_as_one_in_the_interval() -> None:
     assert together.f1_difference == alone.f1_difference
 
 
+def test_pictures_of_one_wall_are_one_witness_for_mcnemar() -> None:
+    champion, challenger = flags(range(0), range(0)), flags(range(0), range(12))
+    wall = ALONE.copy()
+    wall[100:112] = 100
+    alone = gate.compare(LABELS, champion, challenger, ALONE, seed=1)
+    together = gate.compare(LABELS, champion, challenger, wall, seed=1)
+    assert alone.mcnemar_p == pytest.approx(2 / 2**12)
+    assert (together.only_champion, together.places_champion) == (12, 1)
+    assert together.mcnemar_p == 1.0
+    assert together.objections() == []
+    # where each judges some pictures of a wall better, it speaks for the one with more of them
+    wall[112:117] = 100
+    champion[112:117] = True
+    both = gate.compare(LABELS, champion, challenger, wall, seed=1)
+    assert (both.only_champion, both.only_challenger) == (12, 5)
+    assert (both.places_champion, both.places_challenger) == (1, 0)
+
+
 @pytest.mark.parametrize(
     ("contradicted", "of", "refused"),
     [(0, 0, False), (2, 20, False), (20, 200, True), (9, 200, False)],

@@ -246,6 +246,19 @@ class Off:
         return np.full(len(pictures), 0.5, np.float32)
 
 
+def tune_elsewhere(registry: Registry, model_id: str, threshold: float) -> None:
+    """As ``tune --apply`` does it: fails where this process holds the models' lock."""
+    code = (
+        "import sys, pathlib\n"
+        "from crackwatch.registry import Registry, Threshold\n"
+        "registry = Registry(pathlib.Path(sys.argv[1]))\n"
+        "tuned = Threshold(value=float(sys.argv[3]), chosen_by='a test')\n"
+        "registry.set_threshold(sys.argv[2], tuned, decided_by='me', reason='a test')\n"
+    )
+    arguments = [str(registry.folder), model_id, str(threshold)]
+    subprocess.run([sys.executable, "-c", code, *arguments], check=True)
+
+
 RECENT: list[Recent] = []  # what the station inspected lately, for one test
 
 TOOLS = Tools(
@@ -437,12 +450,24 @@ class TestRetraining:
         self, taught: Taught, pictures: Path
     ) -> None:
         champion = taught.registry.champion()
+        assert champion is not None
+        own = taught.registry.card(champion).threshold
+
+        def tuned_meanwhile(folder: Path, card: Card) -> Classifier:
+            """Another process tunes the champion once its threshold has been read."""
+            if card.threshold == own:
+                tune_elsewhere(taught.registry, champion, 0.25)
+            return load(folder, card)
+
         result = retraining.retrain(
             taught.registry,
             asked(pictures, recipe="notebook", epochs=1, quick=False),
-            TOOLS,
+            replace(TOOLS, open_classifier=tuned_meanwhile),
             Silent(),
         )
+        assert result.champion is not None
+        assert result.champion.measures.threshold == 0.25
+        taught.registry.set_threshold(champion, own, decided_by="me", reason="as it was")
         card = taught.registry.card(result.model)
         assert (card.recipe, card.threshold.value, card.temperature) == ("notebook", 0.5, 1.0)
         assert card.data.counts["validation"] == {"anomaly": 0, "normal": 55}
@@ -454,6 +479,28 @@ class TestRetraining:
         assert known is not None
         assert not len(known.out_of_fold)
 
+    def test_who_changes_the_models_for_a_moment_is_waited_for(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        registry = Registry(tmp_path / "models")
+        code = (
+            "import sys, pathlib, time, crackwatch.registry\n"
+            "with crackwatch.registry.Registry(pathlib.Path(sys.argv[1])).lock():\n"
+            "    print('held', flush=True)\n"
+            "    time.sleep(1)\n"
+        )
+        with subprocess.Popen(
+            [sys.executable, "-c", code, str(registry.folder)], stdout=subprocess.PIPE
+        ) as holder:
+            assert holder.stdout is not None
+            assert holder.stdout.readline() == b"held\n"
+            monkeypatch.setattr(retraining, "_LOCK_WAIT_S", 0.0)
+            with pytest.raises(LockedError, match=str(holder.pid)), retraining._patiently(registry):
+                pass
+            monkeypatch.setattr(retraining, "_LOCK_WAIT_S", 30.0)
+            with retraining._patiently(registry):
+                assert holder.wait(timeout=10) == 0
+
     def test_the_notebook_has_no_quick_form(self, taught: Taught, pictures: Path) -> None:
         with pytest.raises(UsageError, match="no quick form"):
             retraining.retrain(taught.registry, asked(pictures, recipe="notebook"), TOOLS, Silent())
@@ -463,9 +510,9 @@ class TestRetraining:
     ) -> None:
         champion = taught.registry.champion()
         assert champion is not None
-        draw(tmp_path / "reviewed", 24, 24, seed=9)
+        draw(tmp_path / "reviewed", 24, 24, seed=12)
         result = retraining.retrain(
-            taught.registry, asked(tmp_path, promote="never", epochs=2), TOOLS, Silent()
+            taught.registry, asked(tmp_path, promote="always", epochs=1), TOOLS, Silent()
         )
         card = taught.registry.card(result.model)
         assert card.parent == champion
@@ -474,13 +521,24 @@ class TestRetraining:
         assert any(f"Continued from the weights of {champion}" in note for note in card.notes)
         assert card.threshold.value == taught.registry.card(champion).threshold.value
         assert "kept from" in card.threshold.chosen_by
-        assert not result.promoted
         assert "48 that it had never seen" in result.reason
         known = learned.read(taught.registry.folder_of(result.model))
         assert known is not None
         assert len(known) == 48 + 130  # its own, and what its parent had learned from
         assert known.reviewed.sum() == len(known.out_of_fold) == 48
-        assert taught.registry.champion() == champion
+        assert taught.registry.champion() == result.model
+
+        # With more reviews it begins again where that one began: those weights know none of them.
+        draw(tmp_path / "reviewed", 25, 26, seed=12)
+        again = retraining.retrain(
+            taught.registry, asked(tmp_path, promote="never", epochs=1), TOOLS, Silent()
+        )
+        assert taught.registry.card(again.model).parent == champion
+        assert "the champion judged 48 of these pictures out of fold and 3 that" in again.reason
+        known = learned.read(taught.registry.folder_of(again.model))
+        assert known is not None
+        assert len(known.out_of_fold) == 51
+        taught.registry.promote(champion)
 
     def test_too_few_reviews_are_refused_by_their_own_folder(
         self, taught: Taught, tmp_path: Path

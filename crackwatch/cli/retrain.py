@@ -122,6 +122,7 @@ def command(
         workers=workers,
         replay_days=replay_days,
         miss_costs=settings.retrain.miss_costs,
+        threshold=None if settings.model.threshold == "model" else settings.model.threshold,
         asked_by=who(None),
     )
     with watching() as watcher:

@@ -10,18 +10,23 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit, logit
 
 from crackwatch import evaluation
 from crackwatch.domain import Label, path_text
 from crackwatch.evaluation import Measures
 from crackwatch.registry import Decision
-from crackwatch.training import gate
+from crackwatch.training import calibration, gate
 from crackwatch.training.gate import Comparison, LabelAudit
 from crackwatch.training.honest import Champion
 from crackwatch.training.planning import Plan, Promotion, Request
 from crackwatch.training.replaying import Replay
 
 _LISTED = 100  # suspects and flips that a card keeps
+
+# With fewer base pictures of a class, reviews help to calibrate the scores that they are audited by.
+_ENOUGH_TO_CALIBRATE = 30
+_LEAST_SCORE = 1e-12  # as far from 0 and 1 as a logit is told apart
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +61,11 @@ class Judged:
     positions: NDArray[np.intp]  # the pictures that both were compared on
 
 
+def in_force(request: Request, own: float) -> float:
+    """By which threshold the station would judge with a model whose own is ``own``."""
+    return own if request.threshold is None else request.threshold
+
+
 def judge(
     request: Request,
     plan: Plan,
@@ -63,6 +73,11 @@ def judge(
     threshold: float,
     champion: Champion | str,
 ) -> Judged:
+    """``scores`` (N,) are the challenger's, NaN where none is honest; ``threshold`` is its own.
+
+    Both models are compared as the station would use them: each at its own threshold, or both at
+    the one that the station is told, whichever model it has.
+    """
     labels = plan.pictures.labels
     mine = np.isfinite(scores)
     if isinstance(champion, str):
@@ -70,29 +85,33 @@ def judge(
         text = _sentence(promoted, request.promote, champion)
         return Judged(promoted, text, None, None, np.flatnonzero(mine))
     both = np.flatnonzero(mine & np.isfinite(champion.scores))
-    duel = Duel(
-        champion.id, evaluation.measure(champion.scores[both], labels[both], champion.threshold)
-    )
+    theirs_from = in_force(request, champion.threshold)
+    duel = Duel(champion.id, evaluation.measure(champion.scores[both], labels[both], theirs_from))
     if not labels[both].any():
         promoted = request.promote == "always"
-        text = "no crack was scored by both, so nothing can be compared"
+        text = (
+            "no crack has an honest score of both, so nothing can be compared (--promote always "
+            "would take it unseen)"
+        )
         if not plan.recipe.folds:
             text = f"the recipe {plan.recipe.name} held back no anomaly, so nothing can be compared"
         text = _sentence(promoted, request.promote, text)
         return Judged(promoted, text, duel, None, both)
     comparison = gate.compare(
         labels[both],
-        champion.scores[both] >= champion.threshold,
-        scores[both] >= threshold,
+        champion.scores[both] >= theirs_from,
+        scores[both] >= in_force(request, threshold),
         plan.groups[both],
         request.seed,
     )
     objections = comparison.objections()
-    suspicion = gate.audit_labels(scores, labels, plan.reviewed & mine).objection()
+    suspicion = audit(plan, scores, plan.reviewed).objection()
     if suspicion:
         objections.append(suspicion)
     promoted = {"always": True, "never": False, "auto": not objections}[request.promote]
     text = "; ".join(objections) if objections else _no_worse(comparison)
+    if request.threshold is not None:
+        text += f"; both judged from {request.threshold:g} on, as [model] threshold has it"
     return Judged(
         promoted,
         _sentence(promoted, request.promote, f"{text}; {champion.note}"),
@@ -100,6 +119,23 @@ def judge(
         comparison,
         both,
     )
+
+
+def audit(plan: Plan, scores: NDArray[np.float64], looked_at: NDArray[np.bool_]) -> LabelAudit:
+    """Which of the labels ``looked_at`` (N,) honest ``scores`` (N,) speak against.
+
+    The scores are calibrated anew on the base data alone, where there are enough: wrong labels
+    among the reviewed ones would else teach them to doubt less.
+    """
+    labels, honest = plan.pictures.labels, np.isfinite(scores)
+    probabilities = scores
+    base = honest & ~plan.reviewed
+    fewest = min(int((labels[base] == value).sum()) for value in (0, 1))
+    if plan.reviewed.any() and fewest >= _ENOUGH_TO_CALIBRATE:
+        logits = logit(np.clip(scores, _LEAST_SCORE, 1 - _LEAST_SCORE))
+        found = calibration.calibrate(logits[base], labels[base])
+        probabilities = expit(found(logits))
+    return gate.audit_labels(probabilities, labels, looked_at & honest)
 
 
 def _no_worse(found: Comparison) -> str:

@@ -87,6 +87,11 @@ def _notes(plan: Plan) -> tuple[str, ...]:
             f"Continued from the weights of {plan.parent} at a low rate, on reviewed pictures "
             "alone: there was no base data."
         )
+        if plan.taught is not None and plan.taught.any():
+            notes.append(
+                f"{int(plan.taught.sum())} pictures have no honest score: {plan.parent} had learned "
+                "from them, or from pictures that show the same."
+            )
     left_out = len(plan.pictures.problems) + len(plan.pictures.contradictions)
     if left_out:
         notes.append(f"{left_out} files were left out: unreadable, or labelled both ways.")
@@ -100,11 +105,12 @@ def scores_in(
     if not plan.recipe.folds:
         held = evaluation.measure(scores[plan.held], labels[plan.held], threshold)
         return {"validation": held.as_json()}
-    found = {"out_of_fold": evaluation.measure(scores, labels, threshold).as_json()}
+    scored = np.isfinite(scores)
+    found = {"out_of_fold": evaluation.measure(scores[scored], labels[scored], threshold).as_json()}
     # what a split by chance would have been flattered by: pictures with a neighbour elsewhere
     _, member, sizes = np.unique(plan.groups, return_inverse=True, return_counts=True)
-    single = sizes[member] == 1
-    if labels[single].any() and not single.all():
+    single = scored & (sizes[member] == 1)
+    if labels[single].any() and single.sum() < scored.sum():
         alone_ones = evaluation.measure(scores[single], labels[single], threshold)
         found["out_of_fold_without_overlaps"] = alone_ones.as_json()
     return found

@@ -26,10 +26,12 @@ CONTRADICTED_AT_MOST = 0.05
 class Comparison:
     """Champion and challenger on the same pictures, each at its own threshold.
 
-    ``only_champion`` and ``only_challenger`` count the pictures that only this one judged rightly.
-    ``mcnemar_p`` is two-sided and exact (McNemar 1947; the binomial form). ``f1_difference`` is the
-    challenger's less the champion's, its interval a 95 % bootstrap over groups of overlapping
-    pictures.
+    ``only_champion`` and ``only_challenger`` count the pictures that only this one judged rightly,
+    ``places_champion`` and ``places_challenger`` the groups of pictures of the same concrete of
+    which it judged more rightly. ``mcnemar_p`` is two-sided and exact over these groups (McNemar
+    1947; the binomial form): pictures of one group are right or wrong together, and would else
+    count as so many witnesses. ``f1_difference`` is the challenger's less the champion's, its
+    interval a 95 % bootstrap over groups.
     """
 
     anomalies: int
@@ -40,6 +42,8 @@ class Comparison:
     challenger_false_alarms: int
     only_champion: int
     only_challenger: int
+    places_champion: int
+    places_challenger: int
     mcnemar_p: float
     f1_difference: float
     f1_interval: tuple[float, float]
@@ -52,11 +56,11 @@ class Comparison:
                 f"it misses {self.challenger_escapes} of {self.anomalies} known cracks, "
                 f"the champion {self.champion_escapes}"
             )
-        if self.only_champion > self.only_challenger and self.mcnemar_p < SIGNIFICANCE:
+        if self.places_champion > self.places_challenger and self.mcnemar_p < SIGNIFICANCE:
             found.append(
                 f"it judges worse: {self.only_champion} pictures only the champion judges rightly, "
-                f"{self.only_challenger} only the challenger (McNemar's exact test, "
-                f"p = {self.mcnemar_p:.2g})"
+                f"{self.only_challenger} only the challenger (in {self.places_champion} and "
+                f"{self.places_challenger} places; McNemar's exact test, p = {self.mcnemar_p:.2g})"
             )
         if self.f1_interval[1] < 0:
             found.append(
@@ -76,9 +80,12 @@ def compare(
     """All arguments (N,): labels 1 for an anomaly, what each model flags, which belong together."""
     anomaly = labels == 1
     champion_right, challenger_right = champion == anomaly, challenger == anomaly
-    only_champion = int((champion_right & ~challenger_right).sum())
-    only_challenger = int((challenger_right & ~champion_right).sum())
-    differ = only_champion + only_challenger
+    _, place = np.unique(groups, return_inverse=True)
+    better = np.bincount(
+        place, weights=challenger_right.astype(np.int8) - champion_right.astype(np.int8)
+    )
+    places_champion, places_challenger = int((better < 0).sum()), int((better > 0).sum())
+    differ = places_champion + places_challenger
     difference, interval = _f1_difference(anomaly, champion, challenger, groups, seed)
     return Comparison(
         anomalies=int(anomaly.sum()),
@@ -87,9 +94,11 @@ def compare(
         challenger_escapes=int((anomaly & ~challenger).sum()),
         champion_false_alarms=int((~anomaly & champion).sum()),
         challenger_false_alarms=int((~anomaly & challenger).sum()),
-        only_champion=only_champion,
-        only_challenger=only_challenger,
-        mcnemar_p=float(binomtest(only_champion, differ).pvalue) if differ else 1.0,
+        only_champion=int((champion_right & ~challenger_right).sum()),
+        only_challenger=int((challenger_right & ~champion_right).sum()),
+        places_champion=places_champion,
+        places_challenger=places_challenger,
+        mcnemar_p=float(binomtest(places_champion, differ).pvalue) if differ else 1.0,
         f1_difference=difference,
         f1_interval=interval,
     )

@@ -37,7 +37,10 @@ class Watcher(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What was asked for. ``data`` holds the labelled folders, and ``reviewed/`` if there is one."""
+    """What was asked for. ``data`` holds the labelled folders, and ``reviewed/`` if there is one.
+
+    ``threshold`` is the station's own, by which it judges whatever the model says, or None.
+    """
 
     data: Path
     recipe: Literal["notebook", "station"]
@@ -48,6 +51,7 @@ class Request:
     workers: int | None = None  # None: one a core, as far as memory goes
     replay_days: int = 7
     miss_costs: float = 10.0  # false alarms that a missed crack is worth
+    threshold: float | None = None
     asked_by: str = "retrain"
 
 
@@ -64,6 +68,7 @@ class Plan:
     train: NDArray[np.intp]  # what the whole model learns from
     held: NDArray[np.intp]  # what a recipe without folds holds back
     leaks: Leaks | None = None  # what a split by chance would have divided; None without folds
+    taught: NDArray[np.bool_] | None = None  # (N,) what the parent knows: no fold undoes that
 
 
 def make_plan(

@@ -10,8 +10,8 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -21,12 +21,20 @@ from scipy.special import expit
 
 from crackwatch import dataset, evaluation, learned, locking
 from crackwatch.dataset import Decode, Leaks, Problem
-from crackwatch.errors import ModelError
+from crackwatch.errors import LockedError, ModelError
 from crackwatch.registry import Card, Registry, Threshold
 from crackwatch.runtime import Classifier
-from crackwatch.training import calibration, crew, gate, honest, replaying, sources
+from crackwatch.training import calibration, crew, honest, replaying, sources
 from crackwatch.training.calibration import Calibration
-from crackwatch.training.deciding import Duel, Suspect, decision_of, judge, suspects_of
+from crackwatch.training.deciding import (
+    Duel,
+    Suspect,
+    audit,
+    decision_of,
+    in_force,
+    judge,
+    suspects_of,
+)
 from crackwatch.training.describing import (
     Light,
     Trained,
@@ -54,10 +62,13 @@ from crackwatch.training.replaying import Recent, Replay
 if TYPE_CHECKING:
     from crackwatch.training.making import Exporting
 
-# Below this many anomalies scored out of fold, a threshold would be theirs and not the model's.
-_ENOUGH_FOR_THRESHOLD = 30
+# With fewer pictures of a class scored out of fold, a calibration would be theirs, not the model's.
+_ENOUGH_TO_CALIBRATE = 30
 
 _LOCK = ".training.lock"
+_MADE = "made"  # of the work folder: the model's files until they are published
+_LOCK_WAIT_S = 60.0  # for whoever promotes or tunes a model just then: it takes a second or two
+_LOCK_ASK_EVERY_S = 0.5
 
 
 class Watcher(crew.CrewWatcher, Protocol):
@@ -137,9 +148,10 @@ def alone(registry: Registry) -> Iterator[None]:
 def retrain(registry: Registry, request: Request, tools: Tools, watcher: Watcher) -> Result:
     """Trains a challenger, publishes it if its export agrees, and promotes it if it is no worse.
 
-    Other trainings are held off; the models' lock is taken only to publish and promote. What was
-    finished of an interrupted run is taken up by the next one with the same data and seed. Raises
-    LockedError, DatasetError, TrainingFailed, or ModelDisagrees where the export does not agree.
+    Other trainings are held off; the models' lock is taken only to decide, publish and promote, so
+    that a rollback never waits for a training. What was finished of an interrupted run is taken up
+    by the next one with the same data and seed. Raises LockedError, DatasetError, TrainingFailed,
+    ModelError, or ModelDisagrees where the export does not agree.
     """
     started = time.monotonic()
     with alone(registry):
@@ -151,10 +163,13 @@ def retrain(registry: Registry, request: Request, tools: Tools, watcher: Watcher
         ) as pictures:
             parent = champion_id if found.continues else None
             plan = make_plan(request, found, parent, pictures, tools.relate, watcher)
+            if plan.parent is not None:
+                start, known = honest.starting_point(registry, plan.parent, pictures, plan.groups)
+                plan = replace(plan, parent=start, taught=known)
             work = work_folder(registry, plan, request.seed)
             trained = _train(registry, request, plan, work, watcher)
             watcher.stage("calibrating, exporting, comparing")
-            result = _publish(registry, request, plan, trained, tools, started)
+            result = _publish(registry, request, plan, trained, work, tools, started)
         shutil.rmtree(registry.folder / WORK_FOLDER, ignore_errors=True)
     return result
 
@@ -183,6 +198,8 @@ def _train(
     logits = np.full(len(plan.pictures), np.nan)
     for fold in range(plan.recipe.folds):
         logits[plan.folds == fold] = outcomes[f"fold-{fold + 1}"].logits
+    if plan.taught is not None:
+        logits[plan.taught] = np.nan
     found, threshold = _calibrate(registry, request, plan, logits)
     # as they will be read again when this model is the champion: to the last bit the same verdicts
     kept = found(logits).astype(np.float32).astype(np.float64)
@@ -192,24 +209,29 @@ def _train(
 def _calibrate(
     registry: Registry, request: Request, plan: Plan, logits: NDArray[np.float64]
 ) -> tuple[Calibration, Threshold]:
-    labels = plan.pictures.labels
+    scored = np.isfinite(logits)
+    logits, labels = logits[scored], plan.pictures.labels[scored]
     anomalies = int(labels.sum())
+    normals = len(labels) - anomalies
     if not plan.recipe.calibrated:
         return calibration.NONE, Threshold(
             value=0.5, chosen_by="argmax, as the notebook does: not calibrated"
         )
-    if anomalies < _ENOUGH_FOR_THRESHOLD and plan.parent is not None:
+    if min(anomalies, normals) < _ENOUGH_TO_CALIBRATE and plan.parent is not None:
         parent = registry.card(plan.parent)
         return calibration.NONE, Threshold(
             value=parent.threshold.value,
-            chosen_by=f"kept from {parent.id}: only {anomalies} reviewed anomalies",
+            chosen_by=(
+                f"kept from {parent.id}: only {anomalies} reviewed anomalies and {normals} normals "
+                "that it had not learned from"
+            ),
         )
     return calibration.calibrate(logits, labels), Threshold(
         value=calibration.threshold(request.miss_costs),
         chosen_by=(
             f"flagged where it is cheaper on average, a missed crack taken to cost as much as "
             f"{request.miss_costs:g} false alarms; scores calibrated on {anomalies} anomalies and "
-            f"{len(labels) - anomalies} normals, each scored by a model that had not learned from "
+            f"{normals} normals, each scored by a model that had not learned from "
             f"it ({plan.recipe.folds} folds)"
         ),
     )
@@ -223,6 +245,7 @@ def _publish(
     request: Request,
     plan: Plan,
     trained: Trained,
+    work: Path,
     tools: Tools,
     started: float,
 ) -> Result:
@@ -233,10 +256,10 @@ def _publish(
     from crackwatch.training import making
 
     pictures, threshold = plan.pictures, trained.threshold.value
-    with registry.staging() as staged:
-        learned.write(staged, learned_of(registry, plan, trained))
+    with _new_folder(work / _MADE) as made:
+        learned.write(made, learned_of(registry, plan, trained))
         card, classifier = making.make(
-            staged,
+            made,
             trained.whole.model,
             trained.calibration,
             lambda sha256, now, normalisation, golden: card_of(
@@ -253,28 +276,42 @@ def _publish(
             threshold,
             tools.exporting(),
         )
-        scores = expit(trained.logits)
-        if not plan.recipe.folds:
-            scores[plan.held] = honest.scores_of(classifier, pictures, plan.held)
-        champion = honest.champion_scores(registry, tools.open_classifier, pictures)
+    scores = expit(trained.logits)
+    if not plan.recipe.folds:
+        scores[plan.held] = honest.scores_of(classifier, pictures, plan.held)
+    replay = replaying.replay(
+        classifier,
+        in_force(request, threshold),
+        tools.recent(request.replay_days),
+        tools.decode,
+    )
+    suspects = suspects_of(plan, scores, audit(plan, scores, np.ones(len(pictures), bool)))
+    described = card.model_copy(
+        update={
+            "scores": scores_in(plan, scores, threshold),
+            "reference": reference_in(plan, scores, threshold, tools.light),
+        }
+    )
+
+    def rival() -> honest.Champion | str:
+        return honest.champion_scores(registry, tools.open_classifier, pictures, plan.groups)
+
+    champion = rival()
+    with _patiently(registry), registry.staging() as staged:
+        # From here on nobody promotes or tunes. Who did so since has another champion to beat.
+        if not honest.still(registry, champion):
+            champion = rival()
         verdict = judge(request, plan, scores, threshold, champion)
-        replay = replaying.replay(
-            classifier, threshold, tools.recent(request.replay_days), tools.decode
-        )
-        audit = gate.audit_labels(scores, pictures.labels, np.isfinite(scores))
-        suspects = suspects_of(plan, scores, audit)
-        finished = card.model_copy(
-            update={
-                "scores": scores_in(plan, scores, threshold),
-                "reference": reference_in(plan, scores, threshold, tools.light),
-                "decisions": (decision_of(request, verdict, suspects, replay),),
-            }
-        )
-        model = registry.publish(staged, finished)
-    if verdict.promoted:
-        registry.promote(model)
+        for entry in made.iterdir():
+            entry.rename(staged / entry.name)
+        decision = decision_of(request, verdict, suspects, replay)
+        model = registry.publish(staged, described.model_copy(update={"decisions": (decision,)}))
+        if verdict.promoted:
+            registry.promote(model)
     compared = verdict.positions
-    measured = evaluation.measure(scores[compared], pictures.labels[compared], threshold)
+    measured = evaluation.measure(
+        scores[compared], pictures.labels[compared], in_force(request, threshold)
+    )
     return Result(
         model=model,
         promoted=verdict.promoted,
@@ -290,6 +327,37 @@ def _publish(
         replay=replay,
         problems=pictures.problems + pictures.contradictions,
     )
+
+
+@contextmanager
+def _new_folder(folder: Path) -> Iterator[Path]:
+    """An empty folder to write a model's files into. Raises ModelError where the disk will not."""
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        yield folder
+    except OSError as exc:
+        raise ModelError(
+            f"{exc.filename or folder}: cannot be written: {exc.strerror or exc}",
+            "Check the space on the disk of the models folder and its permissions, and start the "
+            "training again: what is finished is kept.",
+        ) from exc
+
+
+@contextmanager
+def _patiently(registry: Registry) -> Iterator[None]:
+    """Holds the models' lock; waits a while for whoever has it. Raises LockedError after that."""
+    deadline = time.monotonic() + _LOCK_WAIT_S
+    with ExitStack() as held:
+        while True:
+            try:
+                held.enter_context(registry.lock())
+                break
+            except LockedError:
+                if time.monotonic() >= deadline:
+                    raise
+                time.sleep(_LOCK_ASK_EVERY_S)
+        yield
 
 
 def problem_lines(problems: Sequence[Problem], limit: int = 10) -> list[str]:

@@ -1,0 +1,173 @@
+"""Decisions at the level of scores: at which threshold, against which labels, and with which reason."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from crackwatch.dataset import Pictures, PixelCache
+from crackwatch.dataset.copies import FOLDED
+from crackwatch.training import calibration
+from crackwatch.training.deciding import Judged, audit, judge
+from crackwatch.training.honest import Champion
+from crackwatch.training.planning import Plan, Request
+from crackwatch.training.recipes import STATION
+
+CRACKS, NORMALS = 455, 4000  # of the base data
+REVIEWED = 200
+
+
+def plan_of(
+    folder: Path, labels: NDArray[np.int8], reviewed: NDArray[np.bool_], recipe: str = "station"
+) -> Plan:
+    count = len(labels)
+    cache = PixelCache(0, folder)
+    cache.close()  # scores alone are looked at
+    pictures = Pictures(
+        cache=cache,
+        slots=np.arange(count),
+        paths=tuple(b"%d.png" % each for each in range(count)),
+        labels=labels,
+        sha256=(b"",) * count,
+        pixel_hashes=(b"",) * count,
+        folded=np.zeros((count, FOLDED), np.float32),
+        problems=(),
+        contradictions=(),
+    )
+    return Plan(
+        pictures=pictures,
+        recipe=replace(STATION, name=recipe),
+        parent=None,
+        reviewed=reviewed,
+        groups=np.arange(count),
+        folds=(np.arange(count) % 5).astype(np.int8),
+        train=np.arange(count),
+        held=np.empty(0, np.intp),
+    )
+
+
+def asked(**changes: object) -> Request:
+    request = Request(Path("dataset"), "station", 1, "auto")
+    return replace(request, **changes)  # type: ignore[arg-type]  # names are the fields'
+
+
+@dataclass(frozen=True)
+class Station:
+    """What two models of like skill think of base data and reviews, and how each is labelled."""
+
+    plan: Plan
+    challenger: NDArray[np.float64]
+    champion: Champion
+
+    def judged(self, **changes: object) -> Judged:
+        threshold = calibration.threshold(10)
+        return judge(asked(**changes), self.plan, self.challenger, threshold, self.champion)
+
+
+def station(folder: Path, flipped: int, seed: int = 0) -> Station:
+    """Of 200 reviewed pictures, half of them cracks, ``flipped`` have the other's label."""
+    random = np.random.default_rng(seed)
+    truth = np.zeros(CRACKS + NORMALS + REVIEWED, np.int8)
+    truth[:CRACKS] = truth[-REVIEWED // 2 :] = 1
+    reviewed = np.arange(len(truth)) >= CRACKS + NORMALS
+    labels = truth.copy()
+    wrong = random.choice(np.flatnonzero(reviewed), flipped, replace=False)
+    labels[wrong] = 1 - labels[wrong]
+    # what makes a picture hard, it makes hard for both
+    common = np.where(truth == 1, 8.0, -8.0) + random.normal(0, 2.5, len(truth))
+    mine, theirs = (common + random.normal(0, 1, len(truth)) for _ in range(2))
+    learned = calibration.calibrate(mine, labels)(mine)
+    before = calibration.calibrate(theirs[~reviewed], labels[~reviewed])(theirs)
+    return Station(
+        plan_of(folder, labels, reviewed),
+        1 / (1 + np.exp(-learned)),
+        Champion("old", calibration.threshold(10), 1 / (1 + np.exp(-before)), "as in a test"),
+    )
+
+
+class TestReviews:
+    @pytest.mark.parametrize("seed", [0, 7, 11])
+    def test_with_one_in_ten_labelled_wrongly_nothing_is_promoted_and_the_reason_says_why(
+        self, seed: int, tmp_path: Path
+    ) -> None:
+        there = station(tmp_path, 20, seed)
+        verdict = there.judged()
+        assert not verdict.promoted
+        assert "of 200 reviewed labels contradict what the models see" in verdict.reason
+        found = set(audit(there.plan, there.challenger, there.plan.reviewed).suspects.tolist())
+        wrong = set(np.flatnonzero(there.plan.reviewed)) - {
+            position
+            for position in np.flatnonzero(there.plan.reviewed)
+            if there.plan.pictures.labels[position] == int(position >= CRACKS + NORMALS + 100)
+        }
+        assert len(found & wrong) >= 16
+        assert len(found - wrong) <= 2
+
+    @pytest.mark.parametrize("seed", [0, 7, 11])
+    def test_rightly_labelled_ones_are_believed(self, seed: int, tmp_path: Path) -> None:
+        assert "reviewed labels" not in station(tmp_path, 0, seed).judged().reason
+
+    def test_always_takes_it_all_the_same_and_says_so(self, tmp_path: Path) -> None:
+        verdict = station(tmp_path, 20).judged(promote="always")
+        assert verdict.promoted
+        assert verdict.reason.startswith("promoted (--promote always): ")
+        assert "reviewed labels contradict" in verdict.reason
+
+    def test_without_base_data_the_reviews_calibrate_what_they_are_audited_by(
+        self, tmp_path: Path
+    ) -> None:
+        there = station(tmp_path, 20)
+        own = np.flatnonzero(there.plan.reviewed)
+        alone = plan_of(
+            tmp_path, there.plan.pictures.labels[own], np.ones(len(own), bool), "station-continued"
+        )
+        scores = there.challenger[own]
+        found = audit(alone, scores, alone.reviewed)
+        labels = alone.pictures.labels
+        of_label = np.where(labels == 1, scores, 1 - scores)
+        assert sorted(found.suspects.tolist()) == np.flatnonzero(of_label <= 0.05).tolist()
+
+
+class TestThresholds:
+    """Six cracks and six normals; the champion's own threshold is 0.5, the challenger's 0.1."""
+
+    labels = np.repeat(np.array([1, 0], np.int8), 6)
+    champion = np.array([0.9] * 5 + [0.3] + [0.2] * 6)
+    challenger = np.array([0.9] * 5 + [0.05] + [0.02] * 6)
+
+    def judged(self, folder: Path, **changes: object) -> Judged:
+        plan = plan_of(folder, self.labels, np.zeros(12, bool))
+        met = Champion("old", 0.5, self.champion, "")
+        return judge(asked(**changes), plan, self.challenger, 0.1, met)
+
+    def test_each_is_judged_at_its_own(self, tmp_path: Path) -> None:
+        verdict = self.judged(tmp_path)
+        assert verdict.comparison is not None
+        assert verdict.comparison.champion_escapes == verdict.comparison.challenger_escapes == 1
+        assert verdict.promoted
+
+    def test_where_the_station_has_one_both_are_judged_at_that(self, tmp_path: Path) -> None:
+        verdict = self.judged(tmp_path, threshold=0.25)
+        assert verdict.comparison is not None
+        assert verdict.comparison.champion_escapes == 0
+        assert verdict.comparison.challenger_escapes == 1
+        assert verdict.champion is not None
+        assert verdict.champion.measures.threshold == 0.25
+        assert not verdict.promoted
+        assert "both judged from 0.25 on, as [model] threshold has it" in verdict.reason
+
+
+def test_where_no_crack_has_two_honest_scores_nothing_is_promoted_and_a_way_out_is_named(
+    tmp_path: Path,
+) -> None:
+    labels = np.repeat(np.array([1, 0], np.int8), 6)
+    plan = plan_of(tmp_path, labels, np.zeros(12, bool))
+    known = np.where(labels == 1, np.nan, 0.1)
+    verdict = judge(asked(), plan, np.full(12, 0.5), 0.5, Champion("old", 0.5, known, ""))
+    assert not verdict.promoted
+    assert "--promote always" in verdict.reason
+    assert verdict.positions.tolist() == list(range(6, 12))
