@@ -17,7 +17,7 @@ from crackwatch.errors import DatasetError, LockedError, SystemFault, UsageError
 from crackwatch.reporting.summary import Whereabouts
 from crackwatch.review import copies as copies_module
 from crackwatch.review.copies import REVIEWED, STAGED, Copies
-from crackwatch.review.listing import listing
+from crackwatch.review.listing import MOST_ALIKE, listing
 from crackwatch.review.locating import Locator
 from crackwatch.review.marking import Marked, Marker, mend
 from crackwatch.store.engine import open_reader, open_writer
@@ -483,6 +483,21 @@ def test_the_listing_holds_labels_against_verdicts(desk: Desk) -> None:
     assert crack.inspection.outcome is Outcome.ANOMALY
     assert crack.inspection.score == pytest.approx(0.9)
     assert listing(desk.books, since=wall.latest.at) == [wall]
+
+
+def test_a_stuck_cameras_thousand_files_do_not_list_one_another(desk: Desk, tmp_path: Path) -> None:
+    """Equal pixels in files whose bytes differ, as with a time in each of them."""
+    for number in range(2 * MOST_ALIKE + 5):
+        file = tmp_path / f"{number}.jpg"
+        file.write_bytes(jpeg(dark=False, seed=9) + b"%d" % number)
+        desk.mark(file, OK if number else CRACK)
+    found = listing(desk.books)
+    assert [each.contradictory for each in found] == [True] * len(found)
+    assert all(each.labels[-1] == each.latest for each in found)
+    assert max(len(each.labels) for each in found) == MOST_ALIKE + 2
+    newest, before = found[:2]
+    assert newest.labels[-2] == before.latest
+    assert newest.labels[0].label is CRACK
 
 
 def test_two_people_who_contradict_one_another_are_shown_with_all_they_said(desk: Desk) -> None:

@@ -67,8 +67,8 @@ def mark_command(
     never inspected can be marked as well. The picture must be the one that was inspected, and must
     decode. Saying the same again changes nothing.
 
-    JSON: label by at note changed inspection source path picture sha256 score verdict agrees
-    earlier[{label by at note}].
+    JSON: label by at note changed inspection inspected_at source path picture sha256 score threshold
+    verdict agrees earlier[{label by at note}].
     """
     settings = load_settings(config)
     spoken_by = who(by)
@@ -138,9 +138,10 @@ def list_command(
 
     Copies that a crash left in the wrong folder are put right.
 
-    JSON: crack ok disagreeing contradictions shown reviews[{label by at note inspection source path
-    picture sha256 score threshold verdict agrees contradictory in_conflict copy_lost labels[{label
-    by at note sha256}]}]. in_conflict: another file with equal pixels has the other label, so that
+    JSON: crack ok disagreeing contradictions shown reviews[{label by at note inspection inspected_at
+    source path picture sha256 score threshold verdict agrees contradictory in_conflict copy_lost
+    labels[{label by at note sha256}]}]; of other files with equal pixels, labels has the latest ten
+    of each kind. in_conflict: another file with equal pixels has the other label, so that
     retrain leaves both out. With --band: waiting shown band[{inspection inspected_at score threshold
     verdict model source path sha256}].
     """

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 
 from crackwatch.domain import Label, Outcome
 from crackwatch.review.marking import by_picture
 from crackwatch.store.reviews import Review, ReviewBooks, Seen
+
+# A camera that is stuck gives thousands of files with equal pixels. Each lists this many labels of the
+# others; were it all of them, the list would grow with their square.
+MOST_ALIKE = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Reviewed:
     """One reviewed picture. ``labels`` are all that were given, the one that counts last.
 
-    Labels of other files with equal pixels, turned or mirrored as they may be, are among them.
+    Labels of other files with equal pixels, turned or mirrored as they may be, are among them: the
+    latest ``MOST_ALIKE`` of each kind.
     ``in_conflict``: such a file has the other label as the one that counts, so that ``retrain``
     leaves both out until a person marks one of them anew.
     """
@@ -45,9 +51,9 @@ def listing(
     """
     everything = books.all()
     pictures = by_picture(everything)
-    alike: dict[bytes, list[Review]] = {}
+    alike: dict[bytes, dict[Label, list[Review]]] = {}
     for review in everything:
-        alike.setdefault(review.pixels, []).append(review)
+        alike.setdefault(review.pixels, {}).setdefault(review.label, []).append(review)
     in_force: dict[bytes, set[Label]] = {}
     for history in pictures.values():
         in_force.setdefault(history[-1].pixels, set()).add(history[-1].label)
@@ -55,7 +61,7 @@ def listing(
         history
         for history in pictures.values()
         if since is None or history[-1].at >= since
-        if not contradictions or len({each.label for each in alike[history[-1].pixels]}) > 1
+        if not contradictions or len(alike[history[-1].pixels]) > 1
     ]
     named = books.inspections(
         each.inspection_id for history in wanted for each in history if each.inspection_id
@@ -64,16 +70,22 @@ def listing(
         Reviewed(
             latest=history[-1],
             # of other files first, so that the one that counts for this file is last
-            labels=(
-                *(each for each in alike[history[-1].pixels] if each.sha256 != history[-1].sha256),
-                *history,
-            ),
+            labels=(*_of_others(alike[history[-1].pixels], history[-1].sha256), *history),
             inspection=_inspection(books, named, history),
             in_conflict=len(in_force[history[-1].pixels]) > 1,
         )
         for history in wanted
     ]
     return sorted(found, key=lambda each: (each.latest.at, each.latest.id or 0), reverse=True)
+
+
+def _of_others(alike: dict[Label, list[Review]], sha256: bytes) -> list[Review]:
+    """The latest labels of other files, oldest first."""
+    found: list[Review] = []
+    for of_label in alike.values():
+        others = (each for each in reversed(of_label) if each.sha256 != sha256)
+        found += islice(others, MOST_ALIKE)
+    return sorted(found, key=lambda each: (each.at, each.id or 0))
 
 
 def _inspection(books: ReviewBooks, named: dict[int, Seen], history: list[Review]) -> Seen | None:
