@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import signal
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 
@@ -124,6 +126,50 @@ def test_an_interrupted_training_leaves_the_models_as_they_were(
     logs = list((station / "models/.training").rglob("worker-*.log"))
     assert len(logs) == 2  # what they were about can go on
     assert_nobody_holds(logs)
+
+
+def test_a_full_disk_ends_a_training_with_its_reason_and_changes_nothing(station: Path) -> None:
+    registry = Registry(station / "models")
+    with registry.lock():
+        before = contents(registry.folder)
+    limited = 'ulimit -f 40000 && exec "$@"'  # what keeps a training's place, 70 MB, is more
+    training = command(station, "--quick", "--epochs", 2, "--workers", 1)
+    done = subprocess.run(
+        ["bash", "-c", limited, "bash", *training], capture_output=True, text=True
+    )
+    assert done.returncode == 4, done.stderr
+    assert "the training fold-1 ended with status 1: OSError: " in done.stderr
+    assert "what is finished is kept" in done.stderr
+    assert "Traceback" not in done.stderr
+    with registry.lock():
+        assert contents(registry.folder) == before
+
+
+def test_ctrl_c_on_a_terminal_ends_everything_without_a_traceback(station: Path) -> None:
+    parent, child = os.openpty()
+    with subprocess.Popen(
+        command(station, "--quick", "--epochs", 1000),
+        stdin=child,
+        stdout=child,
+        stderr=child,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    ) as process:
+        os.close(child)
+        said = b""
+        while b"epoch 2" not in said:
+            said += os.read(parent, 65536)
+        os.write(parent, b"\x03")
+        with contextlib.suppress(OSError):  # EIO: nobody has the terminal open any more
+            while more := os.read(parent, 65536):
+                said += more
+        os.close(parent)
+        assert process.wait(timeout=30) == 130
+    text = said.decode()
+    assert "crackwatch: interrupted" in text
+    assert "Traceback" not in text
+    assert "all of it" in text
+    assert_nobody_holds(list((station / "models/.training").rglob("worker-*.log")))
 
 
 def assert_nobody_holds(files: list[Path]) -> None:

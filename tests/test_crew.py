@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -95,6 +98,59 @@ def test_a_training_that_dies_is_named_with_its_last_words_and_ends_the_others(
         crew.run([bad], tmp_path / "work", pixels.descriptor, 1, Silent())
     assert "worker-0.log" in caught.value.remedy
     assert "what is finished is kept" in caught.value.remedy
+
+
+def process_of(log: Path) -> int:
+    """The pid of the process whose standard error is ``log``."""
+    for link in Path("/proc").glob("[0-9]*/fd/2"):
+        with contextlib.suppress(OSError):
+            if link.resolve() == log.resolve():
+                return int(link.parts[2])
+    raise AssertionError(f"nobody writes {log}")
+
+
+def test_a_training_that_is_killed_fails_with_its_name_and_is_taken_up_again(
+    pixels: PixelCache, tmp_path: Path
+) -> None:
+    class Killing(Silent):
+        def epoch(self, job: str, epoch: Mapping[str, Any]) -> None:
+            os.kill(process_of(tmp_path / "worker-0.log"), signal.SIGKILL)
+
+    with pytest.raises(TrainingFailed, match=r"the training one ended with status -9: .*memory"):
+        crew.run([job("one")], tmp_path, pixels.descriptor, 1, Killing())
+    watcher = Silent()
+    crew.run([job("one")], tmp_path, pixels.descriptor, 1, watcher)
+    assert watcher.epochs[0][1] > 1  # not from the beginning
+
+
+def test_who_has_nothing_left_to_do_may_be_killed(pixels: PixelCache, tmp_path: Path) -> None:
+    longer = replace(job("other"), recipe=replace(RECIPE, epochs=12))
+
+    class Killing(Silent):
+        def finished(self, job: str, done: int, total: int) -> None:
+            super().finished(job, done, total)
+            if job == "one":
+                os.kill(process_of(tmp_path / "worker-0.log"), signal.SIGKILL)
+
+    watcher = Killing()
+    crew.run([job("one"), longer], tmp_path, pixels.descriptor, 2, watcher)
+    assert watcher.done == ["one", "other"]
+
+
+def test_a_folder_may_have_any_name_and_more_workers_than_jobs_do_no_harm(
+    pixels: PixelCache, tmp_path: Path
+) -> None:
+    quick = replace(job("one"), recipe=replace(RECIPE, epochs=1))
+    folder = tmp_path / "two\nlines"
+    found = crew.run([quick], folder, pixels.descriptor, 9, Silent())
+    assert found["one"].model.is_file()
+    assert len(list(folder.glob("worker-*.log"))) == 1
+
+
+def test_a_folder_that_cannot_be_written_is_named(pixels: PixelCache, tmp_path: Path) -> None:
+    (tmp_path / "one").write_text("in the way")
+    with pytest.raises(TrainingFailed, match=f"{tmp_path}/one: cannot be written: File exists"):
+        crew.run([job("one")], tmp_path, pixels.descriptor, 1, Silent())
 
 
 def test_a_worker_ends_when_its_parent_is_gone() -> None:

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import threading
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -88,8 +88,8 @@ def run(
     """Runs every job that ``folder`` has no result of; outcomes by name.
 
     ``descriptor`` is the open file of the pixel cache. Raises TrainingFailed where a process ends
-    without a result; what the others have finished is kept. Whatever ends this call ends its
-    processes.
+    without a result, or ``folder`` cannot be written; what the others have finished is kept.
+    Whatever ends this call ends its processes.
     """
     waiting = []
     done = 0
@@ -102,16 +102,17 @@ def run(
     told: queue.SimpleQueue[tuple[_Worker, bytes | None]] = queue.SimpleQueue()
     crew: list[_Worker] = []
     try:
-        crew += [
-            _Worker(folder / f"worker-{number}.log", descriptor, told)
-            for number in range(min(workers, len(waiting)))
-        ]
+        for number in range(min(workers, len(waiting))):
+            # one by one: should the next one fail to start, this one is ended all the same
+            crew.append(_Worker(folder / f"worker-{number}.log", descriptor, told))
         for worker in crew:
             worker.take(folder, waiting.pop(0))
         while any(worker.job for worker in crew):
             worker, line = told.get()
             if line is None:
-                raise worker.failure()
+                if worker.job:
+                    raise worker.failure()
+                continue  # it had nothing left to do: the others can do without it
             document = json.loads(line)
             if "step" in document:
                 watcher.step(worker.job, *document["step"])
@@ -145,7 +146,7 @@ class _Worker:
     ) -> None:
         self.job = ""
         self._log = log
-        with log.open("wb") as stream:
+        with _written(log), log.open("wb") as stream:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "crackwatch.training.worker", str(descriptor)],
                 stdin=subprocess.PIPE,
@@ -170,7 +171,8 @@ class _Worker:
             assert self._process.stdin is not None
             # a process that has ended is found out by its silence
             with contextlib.suppress(BrokenPipeError):
-                self._process.stdin.write(os.fsencode(folder / job) + b"\n")
+                # as JSON: a folder's name may hold anything, line ends and broken UTF-8 included
+                self._process.stdin.write(json.dumps(str(folder / job)).encode() + b"\n")
                 self._process.stdin.flush()
 
     def end(self) -> None:
@@ -211,10 +213,24 @@ def _prepare(folder: Path, job: Job) -> Path:
         same = False
     if not same:
         shutil.rmtree(place, ignore_errors=True)
-        place.mkdir(parents=True)
-        np.savez(place / _ARRAYS, labels=job.labels, train=job.train, held=job.held)
-        (place / _LESSON).write_text(lesson, "utf-8")  # last: without it, nothing here counts
+        with _written(place):
+            place.mkdir(parents=True)
+            np.savez(place / _ARRAYS, labels=job.labels, train=job.train, held=job.held)
+            (place / _LESSON).write_text(lesson, "utf-8")  # last: without it, nothing here counts
     return place
+
+
+@contextlib.contextmanager
+def _written(path: Path) -> Iterator[None]:
+    """Turns what a disk refuses into TrainingFailed."""
+    try:
+        yield
+    except OSError as exc:
+        raise TrainingFailed(
+            f"{exc.filename or path}: cannot be written: {exc.strerror or exc}",
+            "Check the space on the disk of the models folder and its permissions, and start it "
+            "again: what is finished is kept.",
+        ) from exc
 
 
 def _lesson_text(job: Job) -> str:
@@ -247,10 +263,17 @@ def read_job(place: Path) -> Job:
 
 
 def write_result(place: Path, logits: NDArray[np.float64], epochs: Sequence[Epoch]) -> None:
-    """Says that a job is done, in one step."""
+    """Says that a job is done, in one step; its model must be there already.
+
+    Both are synced, in this order: after a power cut a result stands for a whole model.
+    """
+    with (place / MODEL).open("rb") as stream:
+        os.fsync(stream.fileno())
     partial = place / f".{_RESULT}"
     with partial.open("wb") as stream:
         np.savez(stream, logits=logits, epochs=json.dumps([asdict(each) for each in epochs]))
+        stream.flush()
+        os.fsync(stream.fileno())
     os.replace(partial, place / _RESULT)
 
 

@@ -1,9 +1,9 @@
 """Trainings in a process of its own, one after another: what ``crew`` starts; no command for people.
 
 ``python -m crackwatch.training.worker DESCRIPTOR``: DESCRIPTOR is the open file of decoded pictures.
-Each line of standard input names the folder of a job as ``crew`` wrote it. Progress goes to standard
-output, a JSON document a line. The end of standard input ends the process, whatever it is doing: the
-parent has no more work, or is gone.
+Each line of standard input names the folder of a job as ``crew`` wrote it, as a JSON string.
+Progress goes to standard output, a JSON document a line. The end of standard input ends the process,
+whatever it is doing: the parent has no more work, or is gone.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import threading
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from crackwatch.training.quiet import start_tensorflow
 
@@ -27,6 +27,8 @@ _SAY_EVERY_S = 0.5
 
 
 def main(descriptor: int) -> None:
+    told = os.fdopen(os.dup(1), "w", encoding="ascii")
+    os.dup2(2, 1)  # whatever a library prints goes to the log, not between the documents
     folders: queue.SimpleQueue[Path] = queue.SimpleQueue()
     threading.Thread(target=_read_input, args=(folders,), daemon=True).start()
     start_tensorflow()
@@ -36,10 +38,10 @@ def main(descriptor: int) -> None:
     fitting.use_one_thread()
     pixels = PixelCache.shared(descriptor)
     while True:
-        _work(folders.get(), pixels)
+        _work(folders.get(), pixels, told)
 
 
-def _work(folder: Path, pixels: PixelCache) -> None:
+def _work(folder: Path, pixels: PixelCache, told: TextIO) -> None:
     import keras
 
     from crackwatch import lenet
@@ -53,18 +55,22 @@ def _work(folder: Path, pixels: PixelCache) -> None:
         start_from = keras.models.load_model(job.start, compile=False, safe_mode=True)
     said_at = 0.0
 
+    def say(**document: Any) -> None:
+        told.write(json.dumps(document) + "\n")
+        told.flush()
+
     def on_step(epoch: int, step: int, steps: int) -> None:
         nonlocal said_at
         if step == steps or time.monotonic() - said_at >= _SAY_EVERY_S:
             said_at = time.monotonic()
-            _say(step=[epoch, step, steps])
+            say(step=[epoch, step, steps])
 
     model, epochs = fitting.fit(
         fitting.Lesson(job.recipe, job.seed, pixels, job.labels, job.train, warp),
         start_from,
         folder / crew.CHECKPOINT,
         on_step,
-        lambda epoch: _say(epoch=asdict(epoch)),
+        lambda epoch: say(epoch=asdict(epoch)),
     )
     logits = fitting.logits(model, pixels, job.held)
     # Rebuilt without dropout and never compiled: no optimiser state, and fewer layers to export.
@@ -72,18 +78,17 @@ def _work(folder: Path, pixels: PixelCache) -> None:
     plain.set_weights(model.get_weights())
     plain.save(folder / crew.MODEL)
     crew.write_result(folder, logits, epochs)
-    _say(done=True)
-
-
-def _say(**document: Any) -> None:
-    sys.stdout.write(json.dumps(document) + "\n")
-    sys.stdout.flush()
+    say(done=True)
 
 
 def _read_input(folders: queue.SimpleQueue[Path]) -> None:
-    for line in sys.stdin:
-        folders.put(Path(line.rstrip("\n")))
-    os._exit(0)
+    try:
+        # not sys.stdin: Python waits for its lock at its end, and this thread never gives it back
+        with open(0, "rb", closefd=False) as lines:
+            for line in lines:
+                folders.put(Path(json.loads(line)))
+    finally:
+        os._exit(0)
 
 
 if __name__ == "__main__":
