@@ -28,7 +28,7 @@ from crackwatch.runtime.openvino import build
 from crackwatch.runtime.reference import KerasClassifier
 from crackwatch.training import calibration, recipes, retraining
 from crackwatch.training.making import Exporting
-from crackwatch.training.replaying import Recent
+from crackwatch.training.replaying import Lately, Recent
 from crackwatch.training.retraining import Tools
 from tests.labelled import Silent, asked, contents, draw
 
@@ -267,7 +267,7 @@ TOOLS = Tools(
     open_classifier=load,
     relate=lambda pictures, progress: dataset.kinship(pictures, None, progress),
     light=measure_all,
-    recent=lambda _days: iter(RECENT),
+    recent=lambda _days: Lately(tuple(RECENT), 2),
 )
 
 
@@ -410,7 +410,7 @@ class TestRetraining:
         assert (again.comparison.only_champion, again.comparison.mcnemar_p) == (0, 1.0)
         (flip,) = again.replay.flips
         assert (flip.id, flip.was, flip.now) == (7, "normal", "anomaly")
-        assert (again.replay.replayed, again.replay.missing) == (1, 1)
+        assert (again.replay.replayed, again.replay.missing) == (1, 1 + 2)
         figures = cast(dict[str, Any], cards[1].decisions[0].figures)
         assert figures["replay"]["flips"][0]["id"] == 7
         assert figures["comparison"]["anomalies"] == 55

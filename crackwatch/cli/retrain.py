@@ -210,11 +210,12 @@ def _print_suspects(result: Result) -> None:
 
 def _print_flips(result: Result) -> None:
     replay = result.replay
-    if not replay.replayed:
+    if not replay.replayed and not replay.missing:
         return
     click.echo(
         f"of {replay.replayed} pictures inspected lately, {len(replay.flips)} would be judged "
-        "otherwise" + (f" ({replay.missing} are gone)" if replay.missing else "")
+        "otherwise"
+        + (f"; {replay.missing} more are gone and cannot be judged again" if replay.missing else "")
     )
     for flip in replay.flips[:_LISTED]:
         click.echo(

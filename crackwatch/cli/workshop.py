@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
     from crackwatch.registry import Card
     from crackwatch.runtime import Classifier
     from crackwatch.training.making import Exporting
-    from crackwatch.training.replaying import Recent
+    from crackwatch.training.replaying import Lately
     from crackwatch.training.retraining import Tools
 
 
@@ -61,24 +60,30 @@ def tools(settings: Settings) -> Tools:
             pictures, Landmarks(keypoints.landmarks, keypoints.searcher), progress
         ),
         light=measure_all,
-        recent=lambda days: _recent(settings, days),
+        recent=lambda days: recent_of(settings, days),
     )
 
 
-def _recent(settings: Settings, days: int) -> Iterator[Recent]:
+def recent_of(settings: Settings, days: int) -> Lately:
     """What the station inspected in the last days, newest first; nothing where it has no books."""
     from crackwatch.domain import Outcome, Place
     from crackwatch.reporting.summary import Whereabouts
     from crackwatch.store.recent import recent
-    from crackwatch.training.replaying import AT_MOST, Recent
+    from crackwatch.training.replaying import AT_MOST, Lately, Recent
 
-    if not settings.database_file.exists():
-        return
+    if not days or not settings.database_file.exists():
+        return Lately((), 0)
     folders = settings.folders
     whereabouts = Whereabouts(
         os.fsencode(folders.inbox),
         {Place.FLAGGED: os.fsencode(folders.flagged), Place.ARCHIVED: os.fsencode(folders.archive)},
     )
     since = datetime.now(UTC) - timedelta(days=days)
-    for row in recent(settings.database_file, settings.station.name, since, AT_MOST):
-        yield Recent(row.id, whereabouts(row), row.score, row.outcome is Outcome.ANOMALY, row.model)
+    found = recent(settings.database_file, settings.station.name, since, AT_MOST)
+    return Lately(
+        tuple(
+            Recent(row.id, whereabouts(row), row.score, row.outcome is Outcome.ANOMALY, row.model)
+            for row in found.rows
+        ),
+        found.gone,
+    )

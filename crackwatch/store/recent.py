@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, and_, func, not_, select
 
 from crackwatch.domain import Outcome, Place
 from crackwatch.store.engine import explained, open_reader
@@ -32,9 +32,37 @@ class RecentRow:
     reason: str | None = None
 
 
-def recent(file: Path, station: str, since: datetime, most: int) -> list[RecentRow]:
+@dataclass(frozen=True, slots=True)
+class Lately:
+    """``rows`` are of pictures that should still be there; ``gone`` counts those that are not."""
+
+    rows: list[RecentRow]
+    gone: int
+
+
+def _gone() -> ColumnElement[bool]:
+    """Deleted as ``files.normal`` says, removed by retention, or taken away by a person.
+
+    A kept file whose row is released has left the inbox: what has its name now is another picture.
+    """
+    row = inspections.c
+    return (
+        (row.place == Place.DELETED.value)
+        | row.expired_at.is_not(None)
+        | row.vanished_at.is_not(None)
+        | ((row.place == Place.KEPT.value) & row.released_at.is_not(None))
+    )
+
+
+def recent(file: Path, station: str, since: datetime, most: int) -> Lately:
     """The newest ``most`` verdicts since then, newest first. Raises StoreError, SystemFault."""
     row = inspections.c
+    wanted = and_(
+        row.station == station,
+        row.inspected_at >= since,
+        row.outcome.in_([Outcome.NORMAL.value, Outcome.ANOMALY.value]),
+        row.superseded_at.is_(None),
+    )
     query = (
         select(
             row.id,
@@ -50,22 +78,17 @@ def recent(file: Path, station: str, since: datetime, most: int) -> list[RecentR
             row.in_review_band,
         )
         .select_from(inspections.join(models, models.c.pk == row.model_pk))
-        .where(
-            row.station == station,
-            row.inspected_at >= since,
-            row.outcome.in_([Outcome.NORMAL.value, Outcome.ANOMALY.value]),
-            row.superseded_at.is_(None),
-            row.expired_at.is_(None),
-            row.vanished_at.is_(None),
-            row.place != Place.DELETED.value,
-        )
-        .order_by(row.inspected_at.desc())
+        .where(wanted, not_(_gone()))
+        .order_by(row.inspected_at.desc(), row.id.desc())
         .limit(most)
     )
     engine = open_reader(file)
     try:
         with explained(file), engine.connect() as connection:
-            return [
+            gone = connection.execute(
+                select(func.count()).select_from(inspections).where(wanted, _gone())
+            ).scalar_one()
+            rows = [
                 RecentRow(
                     id=found.id,
                     inspected_at=found.inspected_at,
@@ -83,3 +106,4 @@ def recent(file: Path, station: str, since: datetime, most: int) -> list[RecentR
             ]
     finally:
         engine.dispose()
+    return Lately(rows, gone)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -29,6 +29,14 @@ class Recent:
 
 
 @dataclass(frozen=True, slots=True)
+class Lately:
+    """What was inspected lately, newest first, and how many more pictures are gone."""
+
+    pictures: Sequence[Recent]
+    gone: int
+
+
+@dataclass(frozen=True, slots=True)
 class Flip:
     """A verdict that the challenger would not repeat."""
 
@@ -43,7 +51,10 @@ class Flip:
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """``replayed`` pictures were scored again; ``missing`` are gone or can no longer be read."""
+    """``replayed`` pictures were scored again; ``missing`` are gone or can no longer be read.
+
+    Where normals are deleted, only verdicts on anomalies can be seen to flip.
+    """
 
     replayed: int
     missing: int
@@ -58,10 +69,8 @@ class Replay:
         }
 
 
-def replay(
-    classifier: Classifier, threshold: float, recent: Iterable[Recent], decode: Decode
-) -> Replay:
-    """Scores the first ``AT_MOST`` of ``recent`` again; flips come the largest change first."""
+def replay(classifier: Classifier, threshold: float, lately: Lately, decode: Decode) -> Replay:
+    """Scores the newest ``AT_MOST`` again, each against its own row; the largest change first."""
     flips: list[Flip] = []
     replayed = missing = 0
     batch: list[tuple[Recent, NDArray[np.uint8]]] = []
@@ -88,7 +97,7 @@ def replay(
         replayed += len(batch)
         batch.clear()
 
-    for each in recent:
+    for each in lately.pictures:
         if replayed + len(batch) >= AT_MOST:
             break
         got = read_and_decode(each.path, decode)
@@ -100,7 +109,7 @@ def replay(
             judge()
     judge()
     flips.sort(key=lambda flip: -abs(flip.score_now - flip.score_was))
-    return Replay(replayed, missing, tuple(flips))
+    return Replay(replayed, missing + lately.gone, tuple(flips))
 
 
 def _word(flagged: bool) -> str:

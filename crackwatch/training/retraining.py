@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -57,7 +57,7 @@ from crackwatch.training.planning import (
     work_folder,
 )
 from crackwatch.training.recipes import steps_per_epoch
-from crackwatch.training.replaying import Recent, Replay
+from crackwatch.training.replaying import Lately, Replay
 
 if TYPE_CHECKING:
     from crackwatch.training.making import Exporting
@@ -91,7 +91,7 @@ class Tools:
     open_classifier: Callable[[Path, Card], Classifier]  # of a folder and its card, without Keras
     relate: Relate
     light: Light
-    recent: Callable[[int], Iterable[Recent]]  # what was inspected in the last days, newest first
+    recent: Callable[[int], Lately]  # what was inspected in so many last days
 
 
 @dataclass(frozen=True, slots=True)
