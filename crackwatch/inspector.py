@@ -235,6 +235,7 @@ class Inspector:
 
     def _follow_champion(self) -> None:
         """Takes a new champion between two batches; keeps the old one if the new one fails."""
+        wanted = None
         try:
             wanted = self._registry.champion()
             if wanted is None or wanted == self.judging.classifier.model_id:

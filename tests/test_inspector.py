@@ -237,3 +237,21 @@ def _never(_: Inspector) -> None:
 def _flagged(station: Station) -> set[str]:
     day: Path = station.root / "flagged" / str(DAY)
     return {str(path.relative_to(day)) for path in day.rglob("*.jpg")}
+
+
+@pytest.mark.parametrize("pointer", [b"../../elsewhere\n", b"\xff\x00", b"", b"no-such-model\n"])
+def test_a_pointer_to_no_model_leaves_the_one_in_force_at_work(
+    tmp_path: Path, pointer: bytes
+) -> None:
+    station = Station(tmp_path)
+    with station.pipeline() as pipeline:
+        bench = Bench(station, pipeline)
+        champion = tmp_path / "models" / "champion"
+        champion.write_bytes(pointer)
+        station.put("a.jpg", jpeg(dark=True))
+        bench.turn("a.jpg")
+        assert [row["outcome"] for row in station.rows()] == ["anomaly"]
+        assert [each.code for each in bench.board.problems()] == ["champion_refused"]
+        champion.write_text(f"{station.classifier.model_id}\n")
+        bench.turn()
+        assert bench.told == []
