@@ -16,6 +16,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
@@ -38,6 +39,7 @@ from crackwatch.store.books import Books
 from crackwatch.store.schema import (
     HEAD,
     from_microseconds,
+    inspections,
     metadata,
     models,
     to_microseconds,
@@ -276,6 +278,66 @@ def test_an_upgrade_makes_the_tables_once(tmp_path: Path) -> None:
     before = file.read_bytes()
     assert migrate.upgrade(file) == (HEAD, HEAD)
     assert file.read_bytes() == before
+
+
+def of_the_first_schema(file: Path) -> None:
+    """A database as version 0.1.0 made it, with one inspection."""
+    engine = engines.open_for_migration(file)
+    config = migrate.configuration()
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+    engine.dispose()
+    with closing(sqlite3.connect(file)) as books, books:
+        books.execute(
+            "INSERT INTO batches (runtime, precision, closed_by, size, recorded_at, read_us, "
+            "classify_us) VALUES ('openvino', 'f32', 'age', 1, 5, 5, 5)"
+        )
+        row = {
+            "station": "'s'", "source": "x'61'", "size_bytes": 1, "mtime_ns": 1, "ctime_ns": 1,
+            "device": 1, "inode": 1, "outcome": "'normal'", "score": 0.25, "threshold": 0.5,
+            "batch_id": 1, "settled_at": 5, "settled_by": "'time'", "inspected_at": 5,
+            "place": "'kept'", "filed_at": 5,
+        }  # fmt: skip
+        values = ", ".join(map(str, row.values()))
+        books.execute(f"INSERT INTO inspections ({', '.join(row)}) VALUES ({values})")
+
+
+@pytest.mark.parametrize("reviewed", [False, True])
+def test_a_database_of_the_first_schema_keeps_every_row(tmp_path: Path, reviewed: bool) -> None:
+    """No crackwatch wrote the first schema's reviews; what somebody put there is set aside."""
+    file = tmp_path / "crackwatch.db"
+    of_the_first_schema(file)
+    with closing(sqlite3.connect(file)) as books, books:
+        if reviewed:
+            books.execute(
+                "INSERT INTO reviews (inspection_id, label, reviewed_by, reviewed_at) "
+                "VALUES (1, 'anomaly', 'anna', 7)"
+            )
+        before = books.execute("SELECT * FROM inspections").fetchall()
+    assert migrate.upgrade(file) == ("0001", HEAD)
+    with closing(sqlite3.connect(file)) as books, books:
+        after = books.execute("SELECT * FROM inspections").fetchall()
+        assert after == [(*row, None, None, None) for row in before]
+        tables = {name for (name,) in books.execute("SELECT name FROM sqlite_master")}
+        assert {"reviews", "heartbeats", "ix_inspections_review_band"} <= tables
+        assert books.execute("SELECT count(*) FROM reviews").fetchone() == (0,)
+        assert ("reviews_0001" in tables) == reviewed
+        if reviewed:
+            kept = books.execute("SELECT reviewed_by FROM reviews_0001").fetchall()
+            assert kept == [("anna",)]
+        assert books.execute("PRAGMA foreign_key_check").fetchall() == []
+        # a daemon of the first schema, still running, goes on writing
+        books.execute(
+            "INSERT INTO inspections (station, source, size_bytes, mtime_ns, ctime_ns, device, inode, "
+            "outcome, batch_id, settled_at, settled_by, inspected_at, place) "
+            "VALUES ('s', x'62', 1, 1, 1, 1, 1, 'normal', 1, 6, 'time', 6, 'kept')"
+        )
+    engine = engines.open_writer(file)  # of this version, or it would be refused
+    with engine.connect() as connection:
+        assert connection.scalar(select(inspections.c.brightness).limit(1)) is None
+    engine.dispose()
+    assert migrate.upgrade(file) == (HEAD, HEAD)
 
 
 def test_what_a_newer_program_wrote_stays_as_it_is(database: Path) -> None:

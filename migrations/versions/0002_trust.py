@@ -24,8 +24,13 @@ def upgrade() -> None:
         ["inspected_at"],
         sqlite_where=sa.text("in_review_band = 1"),
     )
-    # a review is of a picture, inspected here or not: nothing wrote this table before
-    op.drop_table("reviews")
+    # a review is of a picture, inspected here or not: no crackwatch wrote the table of 0001, but what
+    # somebody put there by hand is not ours to throw away
+    op.drop_index("ix_reviews_inspection_id", "reviews")
+    if op.get_bind().scalar(sa.text("SELECT 1 FROM reviews LIMIT 1")):
+        op.rename_table("reviews", "reviews_0001")
+    else:
+        op.drop_table("reviews")
     op.create_table(
         "reviews",
         sa.Column("id", sa.Integer, primary_key=True),
