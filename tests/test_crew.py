@@ -153,6 +153,40 @@ def test_a_folder_that_cannot_be_written_is_named(pixels: PixelCache, tmp_path: 
         crew.run([job("one")], tmp_path, pixels.descriptor, 1, Silent())
 
 
+GIB = 1 << 30
+
+
+@pytest.mark.parametrize(
+    ("available_gib", "limits", "left_gib"),
+    [
+        (8, {}, 8),
+        (8, {"unit": ("max", 1)}, 8),
+        (8, {"unit": (4 * GIB, 1 * GIB)}, 3),
+        (2, {"unit": (4 * GIB, 1 * GIB)}, 2),
+        (8, {"unit": (6 * GIB, 1 * GIB), "unit/inner": ("max", 0)}, 5),
+        (8, {"unit": (1 * GIB, 2 * GIB)}, 0),
+    ],
+)
+def test_memory_is_what_the_machine_or_the_narrowest_limit_leaves(
+    available_gib: int,
+    limits: dict[str, tuple[int | str, int]],
+    left_gib: int,
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/meminfo").write_text(
+        f"MemTotal: 1 kB\nMemAvailable: {available_gib << 20} kB\n"
+    )
+    (tmp_path / "proc/self/cgroup").write_text("0::/unit/inner\n")
+    for name, (most, current) in limits.items():
+        folder = tmp_path / "cgroup" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "memory.max").write_text(f"{most}\n")
+        (folder / "memory.current").write_text(f"{current + GIB}\n")
+        (folder / "memory.stat").write_text(f"anon {current}\ninactive_file {GIB}\n")
+    assert crew.free_bytes(tmp_path / "proc", tmp_path / "cgroup") == left_gib * GIB
+
+
 def test_a_worker_ends_when_its_parent_is_gone() -> None:
     read_end, write_end = os.pipe()
     worker = subprocess.Popen(

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
 
 from crackwatch import dataset, learned, lenet
@@ -60,6 +61,30 @@ class TestCalibration:
         found = calibration.calibrate(logits + shift, labels)
         assert found.shift == pytest.approx(shift, abs=0.08)
         assert found.temperature == pytest.approx(1, rel=0.05)
+
+    def test_with_many_pictures_it_is_what_likelihood_alone_says(self) -> None:
+        logits, labels = logits_and_labels(4)
+        raw = 2.5 * logits + 1.5
+        found = calibration.calibrate(raw, labels)
+        plain = LogisticRegression(C=1e12, tol=1e-10).fit(raw[:, None], labels)
+        slope, intercept = plain.coef_[0, 0], plain.intercept_[0]
+        assert 1 / found.temperature == pytest.approx(float(slope), rel=0.005)
+        assert -found.shift / found.temperature == pytest.approx(float(intercept), abs=0.01)
+
+    @pytest.mark.parametrize(
+        ("logits", "labels"),
+        [([3.0] * 200, [1] * 20 + [0] * 180), ([-1.0, 2.0], [0, 1]), ([5.0, -5.0], [0, 1])],
+        ids=["all alike", "two pictures", "two pictures, the wrong way round"],
+    )
+    def test_where_likelihood_has_no_one_answer_there_is_one_all_the_same(
+        self, logits: list[float], labels: list[int]
+    ) -> None:
+        values, classes = np.array(logits), np.array(labels, np.int8)
+        found = calibration.calibrate(values, classes)
+        assert 0.5 < found.temperature < 3
+        assert abs(found.shift) < 6
+        before = calibration.log_loss(values, classes)
+        assert calibration.log_loss(found(values), classes) < before
 
     def test_a_perfect_separation_does_not_run_away(self) -> None:
         logits = np.array([-9.0] * 50 + [9.0] * 50)

@@ -139,12 +139,20 @@ def counts(pictures: Pictures, positions: NDArray[np.intp]) -> dict[str, int]:
 
 
 def work_folder(registry: Registry, plan: Plan, seed: int) -> Path:
-    """Where unfinished trainings of these very pictures are kept; others' are cleared away."""
+    """Where unfinished trainings of these very pictures are kept; others' are cleared away.
+
+    Of these pixels, too: another decoder, or ``images.larger``, makes others of the same file.
+    """
     digest = hashlib.sha256(f"{seed} {plan.parent}".encode())
-    for sha256, label, fold in zip(
-        plan.pictures.sha256, plan.pictures.labels.tolist(), plan.folds.tolist(), strict=True
+    pictures = plan.pictures
+    for sha256, pixels, label, fold in zip(
+        pictures.sha256,
+        pictures.pixel_hashes,
+        pictures.labels.tolist(),
+        plan.folds.tolist(),
+        strict=True,
     ):
-        digest.update(sha256 + bytes((label, fold + 1)))
+        digest.update(sha256 + pixels + bytes((label, fold + 1)))
     folder = registry.folder / WORK_FOLDER / digest.hexdigest()[:16]
     try:
         folder.mkdir(parents=True, exist_ok=True)
