@@ -28,10 +28,13 @@ MOST_PICTURES: Final = 750
 _MOST_OF_A_REPORT = 22_500
 _LEAST_OF_A_DAY = 60
 
+_TICK = timedelta(microseconds=1)
+
 
 class RowsLike(Protocol):
     """The books: see ``store.drift.DriftRows``."""
 
+    def ends(self, window: Window) -> tuple[datetime, datetime] | None: ...
     def samples(
         self, windows: Sequence[Window], most: int
     ) -> Sequence[Mapping[int, Sequence[SeenLike]]]: ...
@@ -46,8 +49,13 @@ def of_window(rows: RowsLike, window: Window, day_start: time_of_day) -> tuple[D
 
     A day that the window cuts is judged by what is inside. Days without a picture are left out.
     """
-    days = list(_days(window, day_start))
-    most = max(_LEAST_OF_A_DAY, min(MOST_PICTURES, _MOST_OF_A_REPORT // max(1, len(days))))
+    ends = rows.ends(window)
+    if ends is None:
+        return ()
+    # a report "since 1970" is of the days since the station's first picture, and only so many tests
+    zone = window.since.tzinfo
+    days = list(_days(Window(ends[0].astimezone(zone), ends[1] + _TICK), day_start))
+    most = max(_LEAST_OF_A_DAY, min(MOST_PICTURES, _MOST_OF_A_REPORT // len(days)))
     references: dict[int, tuple[str, Reference | None]] = {}
     found: list[DayDrift] = []
     samples = rows.samples([span for _, span in days], most)

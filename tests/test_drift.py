@@ -581,12 +581,22 @@ def test_a_year_costs_as_many_queries_as_a_day_and_each_day_gives_fewer(station:
         found = drift_of(station, window(400))
     finally:
         event.remove(Engine, "before_cursor_execute", note)
-    assert len(asked) == 2
+    assert len(asked) == 4  # the first picture and the last, how many a day, and which
     assert len({each.day for each in found}) == 400
     by_light = [each.n for each in found if each.measure == "brightness"]
     assert all(each.finding is DriftFinding.ALIKE for each in found)
     assert sum(by_light) == pytest.approx(400 * 60, rel=0.02)
     assert min(by_light) >= 50
+
+
+def test_a_report_since_long_ago_tests_only_the_days_that_have_pictures(station: Station) -> None:
+    """Or a question about all time would ask for more proof than one about last week."""
+    record(station, wall(60, 1, brightness=211.0), NOON)
+    record(station, wall(60, 2), NOON + timedelta(days=1))
+    found = drift_of(station, window(2))
+    assert [each.day.day for each in found if each.raised] == [23]
+    ever = Window(datetime(1900, 1, 1, tzinfo=BERLIN), NOON + timedelta(days=9))
+    assert drift_of(station, ever) == found
 
 
 def test_a_night_shift_belongs_to_the_day_on_which_it_began(station: Station) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
-from sqlalchemy import Connection, select, text
+from sqlalchemy import Connection, func, select, text
 
 from crackwatch.domain import Window
 from crackwatch.store.engine import explained, open_reader
-from crackwatch.store.schema import models, to_microseconds
+from crackwatch.store.schema import inspections, models, to_microseconds
 
 # Multiplied by this, modulo 2**32, numbers in a row spread evenly and in no period that cameras
 # or a production line could share (Knuth, The Art of Computer Programming 3, section 6.4): a
@@ -64,6 +65,15 @@ class DriftRows:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._cards: dict[int, tuple[str, str]] = {}
+
+    def ends(self, window: Window) -> tuple[datetime, datetime] | None:
+        """When the first and the last picture of a window were inspected, UTC; None: there are none."""
+        at = inspections.c.inspected_at
+        inside = (at >= window.since) & (at < window.until)
+        # one at a time: each is one step into the index, both at once are a walk along it
+        first = self._connection.scalar(select(func.min(at)).where(inside))
+        last = self._connection.scalar(select(func.max(at)).where(inside))
+        return None if first is None or last is None else (first, last)
 
     def samples(self, windows: Sequence[Window], most: int) -> list[dict[int, list[Sampled]]]:
         """For each window, by the model's row number: every picture it judged, or about ``most``.
