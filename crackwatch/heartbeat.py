@@ -89,6 +89,7 @@ class Heart:
         self.last: Beat | None = None
         self._complaint = ""
         self._unrecorded: Beat | None = None
+        self._untold: tuple[Beat, int] | None = None  # recorded, with its row's number
         self._next_s = 0.0  # at once
         self._bad_beats = 0  # in a row
 
@@ -147,17 +148,19 @@ class Heart:
         self.settle()
 
     def settle(self) -> None:
-        """Writes the row of a beat that could not be written before; else does nothing.
-
-        Raises SystemFault.
+        """Writes the row of a beat that could not be written before, and tells of one that could not
+        be told of; else does nothing. Raises SystemFault.
         """
-        beat = self._unrecorded
-        if beat is None:
+        if self._unrecorded is not None:
+            beat = self._unrecorded
+            self._untold = beat, self._books.record(beat)
+            self._unrecorded = None
+        if self._untold is None:
             return
-        beat_id = self._books.record(beat)
+        beat, beat_id = self._untold
         if not beat.good and self._bad_beats == 1:
             self._tell(beat, beat_id)
-        self._unrecorded = None
+        self._untold = None
         if beat.good:
             self._board.clear(PROBLEM)
             self._log.debug("golden_passed", beat=beat_id, largest=beat.largest_difference)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from structlog.testing import capture_logs
 
 from crackwatch import champion, logs, packaged
 from crackwatch.agreement import GOLDEN_TOLERANCE, GoldenSet
@@ -209,6 +210,27 @@ def test_a_bad_beat_that_cannot_be_written_is_told_and_written_later(
     beating.heart.settle()
     beating.heart.settle()
     assert [row["good"] for row in beats(beating.station)] == [0]
+
+
+def test_a_bad_beat_whose_list_cannot_be_read_is_one_row_and_told_later(
+    beating: Beating, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The row is written; then another program takes the database before the list is read."""
+    read = beating.station.heartbeats.containment
+
+    def locked(beat_id: int, limit: int) -> Any:
+        raise SystemFault("database_locked", "the database: is locked", "Wait.")
+
+    monkeypatch.setattr(beating.station.heartbeats, "containment", locked)
+    with pytest.raises(SystemFault):
+        beating.beat(off=0.1)
+    monkeypatch.setattr(beating.station.heartbeats, "containment", read)
+    with capture_logs() as log:
+        beating.heart.settle()
+        beating.heart.settle()
+    assert [row["good"] for row in beats(beating.station)] == [0]
+    assert [each["event"] for each in log] == ["golden_failed"]
+    assert "inspections in doubt: 0" in beating.board.problems()[0].message
 
 
 def test_files_that_were_changed_are_a_warning_and_the_loaded_model_goes_on(
