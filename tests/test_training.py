@@ -527,8 +527,10 @@ class TestRetraining:
                 assert holder.wait(timeout=10) == 0
 
     def test_the_notebook_has_no_quick_form(self, taught: Taught, pictures: Path) -> None:
+        watcher = Silent()
         with pytest.raises(UsageError, match="no quick form"):
-            retraining.retrain(taught.registry, asked(pictures, recipe="notebook"), TOOLS, Silent())
+            retraining.retrain(taught.registry, asked(pictures, recipe="notebook"), TOOLS, watcher)
+        assert watcher.stages == []  # before anything is read
 
     def test_reviews_alone_continue_the_champion_and_the_card_says_so(
         self, taught: Taught, tmp_path: Path

@@ -77,8 +77,8 @@ def _notes(plan: Plan) -> tuple[str, ...]:
     if plan.recipe.folds:
         notes.append(
             "scores.out_of_fold: each picture scored by a model that had learned neither from it "
-            "nor from any that shows the same concrete. Calibration and threshold were chosen on "
-            "these scores, by three numbers; the published model learned from all pictures."
+            "nor from any that shows the same concrete. What was chosen by these scores is the "
+            "calibration, two numbers; the published model learned from all pictures."
         )
     else:
         notes.append("The pictures held back are the notebook's: normals only. They say nothing.")

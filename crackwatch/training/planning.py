@@ -81,7 +81,7 @@ def make_plan(
 ) -> Plan:
     """Refuses too little, and divides the rest."""
     dataset.require_enough(pictures, found.places, found.minimum)
-    recipe = _recipe(request, parent)
+    recipe = recipe_of(request, parent)
     reviewed = np.array([path in found.reviewed for path in pictures.paths], dtype=bool)
     everything = np.arange(len(pictures), dtype=np.intp)
     none = np.full(len(pictures), -1, dtype=np.int8)
@@ -106,7 +106,8 @@ def make_plan(
     )
 
 
-def _recipe(request: Request, parent: str | None) -> Recipe:
+def recipe_of(request: Request, parent: str | None) -> Recipe:
+    """What was asked for, as a recipe. Raises UsageError where that is none."""
     if request.recipe == "notebook":
         if request.quick:
             raise UsageError(

@@ -54,6 +54,7 @@ from crackwatch.training.planning import (
     describe,
     jobs_of,
     make_plan,
+    recipe_of,
     work_folder,
 )
 from crackwatch.training.recipes import steps_per_epoch
@@ -157,11 +158,12 @@ def retrain(registry: Registry, request: Request, tools: Tools, watcher: Watcher
     with alone(registry):
         champion_id = registry.champion()
         found = sources.find(request.data, request.recipe, champion_id is not None)
+        parent = champion_id if found.continues else None
+        recipe_of(request, parent)  # a wish that cannot be met is told before minutes of reading
         watcher.stage(f"reading {len(found.files)} pictures")
         with dataset.load(
             found.files, tools.decode, registry.folder, watcher.loading, found.reviewed
         ) as pictures:
-            parent = champion_id if found.continues else None
             plan = make_plan(request, found, parent, pictures, tools.relate, watcher)
             if plan.parent is not None:
                 start, known = honest.starting_point(registry, plan.parent, pictures, plan.groups)
