@@ -479,7 +479,7 @@ def _print(found: Promise, evidence: _Evidence, card: Card, share_from: str) -> 
         ("cracks", _how_many(seen.tp + seen.fn, there.tp + there.fn)),
         ("normals", _how_many(seen.fp + seen.tn, there.fp + there.tn)),
         ("goal", _goal_text(found.goal, found.confidence)),
-        # every digit: it may be the very score of a crack, which the next number above would miss
+        # every digit: it lies a hair below the score of a crack, which it would miss rounded up
         ("threshold", f"{found.threshold!r}  (now {card.threshold.value!r})"),
         # a bound is rounded to the side on which it still holds
         ("recall", f"{found.recall:.4f}  at least {_down(found.recall_bound, 4)} {sure}"),
