@@ -33,8 +33,8 @@ _EXIT_SIGTERM = 128 + signal.SIGTERM
     "--data",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Folder with train/anomaly and train/normal, or anomaly and normal "
-    "[default: the station's dataset folder].",
+    help="Folder with train/anomaly and train/normal, or anomaly and normal; what was reviewed at "
+    "the station is added [default: the station's dataset folder].",
 )
 @click.option(
     "--seed",
@@ -106,7 +106,8 @@ def command(
     chosen_recipe = cast(Any, recipe or settings.retrain.recipe)
     _look_after_reviews(settings)
     # Before the heavy libraries; what is found is looked at again when other trainings are held off.
-    sources.find(folder, chosen_recipe, registry.champion() is not None)
+    reviewed = settings.folders.dataset / sources.REVIEWED
+    sources.find(folder, chosen_recipe, registry.champion() is not None, reviewed)
 
     from crackwatch.cli.workshop import tools
     from crackwatch.training import planning, retraining
@@ -122,6 +123,7 @@ def command(
         workers=workers,
         replay_days=replay_days,
         miss_costs=settings.retrain.miss_costs,
+        reviewed=reviewed,
         threshold=None if settings.model.threshold == "model" else settings.model.threshold,
         asked_by=who(None),
     )

@@ -39,6 +39,7 @@ class Watcher(Protocol):
 class Request:
     """What was asked for. ``data`` holds the labelled folders, and ``reviewed/`` if there is one.
 
+    ``reviewed`` is where the station keeps what its people judged, should that lie elsewhere.
     ``threshold`` is the station's own, by which it judges whatever the model says, or None.
     """
 
@@ -52,6 +53,7 @@ class Request:
     replay_days: int = 7
     miss_costs: float = 10.0  # false alarms that a missed crack is worth
     threshold: float | None = None
+    reviewed: Path | None = None
     asked_by: str = "retrain"
 
 

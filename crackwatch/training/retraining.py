@@ -157,7 +157,9 @@ def retrain(registry: Registry, request: Request, tools: Tools, watcher: Watcher
     started = time.monotonic()
     with alone(registry):
         champion_id = registry.champion()
-        found = sources.find(request.data, request.recipe, champion_id is not None)
+        found = sources.find(
+            request.data, request.recipe, champion_id is not None, request.reviewed
+        )
         parent = champion_id if found.continues else None
         recipe_of(request, parent)  # a wish that cannot be met is told before minutes of reading
         watcher.stage(f"reading {len(found.files)} pictures")

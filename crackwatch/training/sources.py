@@ -38,14 +38,24 @@ class Sources:
         return MINIMUM_REVIEWED if self.continues else dataset.MINIMUM_PER_CLASS
 
 
-def find(data: Path, recipe: Literal["notebook", "station"], has_champion: bool) -> Sources:
-    """The labelled files of ``data`` and of its ``reviewed/``.
+def find(
+    data: Path,
+    recipe: Literal["notebook", "station"],
+    has_champion: bool,
+    reviewed_at_station: Path | None = None,
+) -> Sources:
+    """The labelled files of ``data`` and of its ``reviewed/``, and what the station's people judged.
 
-    Raises DatasetError where there are no labelled folders, or fewer files of a class than it takes
-    pictures.
+    ``reviewed_at_station`` may be the same ``reviewed/`` or another. Raises DatasetError where
+    ``data`` has no labelled folders, or there are fewer files of a class than it takes pictures.
     """
-    reviewed = Layout(data / REVIEWED / Label.ANOMALY, data / REVIEWED / Label.NORMAL)
+    reviewed = _layout(data / REVIEWED)
     reviewed_files = dataset.list_files(reviewed) if data.is_dir() else []
+    elsewhere = reviewed_at_station
+    if elsewhere is None or elsewhere.resolve() == (data / REVIEWED).resolve():
+        station_files = []
+    else:
+        station_files = dataset.list_files(_layout(elsewhere))
     try:
         base = dataset.find_layout(data)
     except DatasetError as exc:
@@ -56,10 +66,11 @@ def find(data: Path, recipe: Literal["notebook", "station"], has_champion: bool)
                 "them in with 'crackwatch dataset import FOLDER', where FOLDER holds anomaly/ and "
                 "normal/, or name such a folder with --data.",
             ) from exc
-        base = Layout(data / Label.ANOMALY, data / Label.NORMAL)
+        base = _layout(data)
     base_files = dataset.list_files(base)
     only_reviewed = bool(reviewed_files) and not base_files
     shown = reviewed if only_reviewed else base
+    reviewed_files += station_files
     sources = Sources(
         files=(*base_files, *reviewed_files),
         reviewed=frozenset(file.path for file in reviewed_files),
@@ -71,3 +82,7 @@ def find(data: Path, recipe: Literal["notebook", "station"], has_champion: bool)
         if found < sources.minimum:
             raise dataset.too_few(place, label, f"found {found}", sources.minimum)
     return sources
+
+
+def _layout(folder: Path) -> Layout:
+    return Layout(folder / Label.ANOMALY, folder / Label.NORMAL)
