@@ -69,22 +69,22 @@ def test_bytes_and_floats_give_the_same_scores(model: keras.Model) -> None:
     np.testing.assert_array_equal(scores, model.predict_on_batch(seen.astype(np.float32)))
 
 
-def test_a_folded_temperature_divides_the_logits(model: keras.Model) -> None:
+def test_a_folded_calibration_shifts_and_divides_the_logits(model: keras.Model) -> None:
     calibrated = keras.models.clone_model(model)
     calibrated.set_weights(model.get_weights())
-    lenet.fold_calibration(calibrated, 2.5)
+    lenet.fold_calibration(calibrated, 2.5, shift=0.75)
     seen = pictures(4)
     before, after = model.predict_on_batch(seen), calibrated.predict_on_batch(seen)
 
     def logit(scores: np.ndarray) -> np.ndarray:
         return np.log(scores[:, 1]) - np.log(scores[:, 0])
 
-    np.testing.assert_allclose(logit(after), logit(before) / 2.5, atol=1e-5)
+    np.testing.assert_allclose(logit(after), (logit(before) - 0.75) / 2.5, atol=1e-5)
 
 
 @pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan"), float("inf")])
 def test_an_impossible_temperature_is_refused(model: keras.Model, temperature: float) -> None:
-    with pytest.raises(ValueError, match="finite and positive"):
+    with pytest.raises(ValueError, match="no calibration"):
         lenet.fold_calibration(model, temperature)
 
 
