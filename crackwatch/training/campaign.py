@@ -20,7 +20,7 @@ import csv
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -194,6 +194,11 @@ def _folds(
     return dataset.folds(pictures.at(chosen), group_of[chosen], count, seed)
 
 
+def _decode(content: bytes) -> NDArray[np.uint8]:
+    limits = images.Limits(max_pixels=images.RESIZE_UP_TO**2, larger="quarantine")
+    return images.decode(content, limits)
+
+
 @click.command()
 @click.argument("data", type=click.Path(path_type=Path))
 @click.argument("results", type=click.Path(path_type=Path))
@@ -209,16 +214,12 @@ def main(data: Path, results: Path, stages: tuple[str, ...], workers: int | None
     results.mkdir(parents=True, exist_ok=True)
     wanted = [stage for stage in stages if stage != "tables"]
     if wanted:
-        limits = images.Limits(max_pixels=images.RESIZE_UP_TO**2, larger="quarantine")
         files = dataset.list_files(dataset.find_layout(data))
         learned_files = len(files)
         if {"seeds", "notebook"} & set(wanted):
             for name in VALIDATIONS:
                 files += dataset.list_files(dataset.find_layout(data / name))
-        decode: Callable[[bytes], NDArray[np.uint8]] = lambda content: images.decode(  # noqa: E731 (one call)
-            content, limits
-        )
-        with dataset.load(files, decode, results) as pictures:
+        with dataset.load(files, _decode, results) as pictures:
             if len(pictures) != len(files):
                 raise click.ClickException("some files cannot be used; this needs all of them")
             learned = np.arange(learned_files)

@@ -20,7 +20,7 @@ from crackwatch import lenet
 from crackwatch.agreement import compare_export, expected_scores, write_golden
 from crackwatch.dataset import Pictures
 from crackwatch.errors import ModelError
-from crackwatch.registry import MODEL_FILE, Card, Golden, new_id, sha256_of
+from crackwatch.registry import MODEL_FILE, Card, Golden, sha256_of
 from crackwatch.runtime import Classifier
 from crackwatch.training.calibration import Calibration
 from crackwatch.training.honest import scores_of
@@ -93,11 +93,6 @@ def make(
         }
     )
     return finished, classifier
-
-
-def identify(recipe: str, sha256: str, created_at: datetime) -> str:
-    """The id of a model made now."""
-    return new_id(recipe, created_at, sha256)
 
 
 def libraries() -> dict[str, str]:

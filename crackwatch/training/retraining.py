@@ -22,7 +22,7 @@ from scipy.special import expit
 from crackwatch import dataset, evaluation, learned, locking
 from crackwatch.dataset import Decode, Leaks, Problem
 from crackwatch.errors import LockedError, ModelError
-from crackwatch.registry import Card, Registry, Threshold
+from crackwatch.registry import Card, Registry, Threshold, new_id
 from crackwatch.runtime import Classifier
 from crackwatch.training import calibration, crew, honest, replaying, sources
 from crackwatch.training.calibration import Calibration
@@ -270,7 +270,7 @@ def _publish(
                 request,
                 plan,
                 trained,
-                making.identify(plan.recipe.name, sha256, now),
+                new_id(plan.recipe.name, now, sha256),
                 now,
                 normalisation,
                 golden,
