@@ -149,6 +149,38 @@ class Prediction:
 
 
 @dataclass(frozen=True, slots=True)
+class Box:
+    """A tile over the threshold: its place in the photograph's own upright pixels, its score."""
+
+    x: int
+    y: int
+    w: int
+    h: int
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Photograph:
+    """What is kept of a picture that was judged in tiles, beside its score: the highest tile's.
+
+    ``min_tiles`` is the rule that was in force: an anomaly has a connected cluster of so many tiles
+    that reach the threshold. The score map gives the boxes again, to the pixel: see ``score_map``.
+    """
+
+    width: int  # own pixels, upright
+    height: int
+    scale: float  # the model's pixels to one of its own
+    overlap: int  # the model's pixels that neighbouring tiles share at least
+    tiles: int
+    tiles_over: int  # that reach the threshold
+    min_tiles: int
+    largest_cluster: int  # tiles
+    boxes: tuple[Box, ...]  # of all tiles over the threshold, the highest score first
+    score_map: bytes
+    length_mm: float | None  # indicative, of the longest chain; None: no anomaly, or no mm_per_px
+
+
+@dataclass(frozen=True, slots=True)
 class ReviewBand:
     """Scores from ``low`` to ``high``, both included, are for a person's eye as well."""
 

@@ -29,7 +29,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "settings": set(),
     "logs": set(),
     "locking": set(),
-    "verdict": set(),
+    "tiling": {"runtime"},  # the side of the model's input
+    "score_map": set(),
+    "verdict": {"score_map", "tiling"},
     "batching": set(),
     "inbox": set(),
     # what can be asked of any model, and of its card
