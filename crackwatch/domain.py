@@ -241,11 +241,16 @@ class Draft:
     in_review_band: bool | None = None  # None: the station has no band, or there is no score
     brightness: float | None = None  # as in Light; None where nothing could be decoded
     sharpness: float | None = None
+    photograph: Photograph | None = None  # None: it was judged as one picture
 
 
 @dataclass(frozen=True, slots=True)
 class BatchFacts:
-    """What is recorded of the batch itself; durations are whole microseconds of wall time."""
+    """What is recorded of the batch itself; durations are whole microseconds of wall time.
+
+    ``classify_us`` is the model's, ``read_us`` what went by without it: decoding goes on while the
+    model works.
+    """
 
     model_pk: int | None
     runtime: str
