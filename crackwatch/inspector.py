@@ -238,10 +238,12 @@ class Inspector:
         wanted = None
         try:
             wanted = self._registry.champion()
-            if wanted is None or wanted == self.judging.classifier.model_id:
-                self._board.clear("champion_refused")
-                if wanted:
-                    self._follow_threshold(wanted)
+            if wanted is None:
+                self._tell_missing_champion()
+                return
+            if wanted == self.judging.classifier.model_id:
+                self._board.clear_all("champion_refused", "champion_missing")
+                self._follow_threshold(wanted)
                 return
             refused = self._refused_champion
             if refused and refused[0] == wanted and time.monotonic() < refused[1]:
@@ -250,6 +252,7 @@ class Inspector:
             opened.prove()
         except ModelError as exc:
             self._refused_champion = (wanted or "", time.monotonic() + _CHAMPION_AGAIN_S)
+            self._board.clear("champion_missing")
             self._board.report(
                 "champion_refused",
                 "warning",
@@ -258,7 +261,7 @@ class Inspector:
                 exc.remedy,
             )
             return
-        self._board.clear("champion_refused")
+        self._board.clear_all("champion_refused", "champion_missing")
         self._vouch()
         self.judging = opened.judging
         self._heart.take(opened.golden)
@@ -266,6 +269,18 @@ class Inspector:
             "champion_taken",
             model=self.judging.classifier.model_id,
             threshold=self.judging.threshold,
+        )
+
+    def _tell_missing_champion(self) -> None:
+        """The pointer was removed: nothing is wrong with the model in force, but none would start."""
+        model_id = self.judging.classifier.model_id
+        self._board.clear("champion_refused")
+        self._board.report(
+            "champion_missing",
+            "warning",
+            f"{self._registry.folder} names no champion any more, {model_id} goes on; the next "
+            "start would find no model",
+            f"Name it again with 'crackwatch models promote {model_id}'.",
         )
 
     def _follow_threshold(self, model_id: str) -> None:

@@ -106,7 +106,7 @@ DOORS: dict[str, set[str]] = {
               "training.worker"},
     "tensorflow": {"training.fitting", "training.quiet"},
     "sqlalchemy": {"store.audits", "store.books", "store.drift", "store.engine", "store.heartbeats",
-                   "store.recent", "store.reports", "store.reviews", "store.schema", "store.standing"},
+                   "store.inspected", "store.recent", "store.reports", "store.reviews", "store.schema", "store.standing"},
     "alembic": {"store.migrate"},
     "pydantic": {"settings", "registry.card"},
     "pydantic_core": {"settings"},

@@ -123,18 +123,27 @@ def test_a_training_that_is_killed_fails_with_its_name_and_is_taken_up_again(
     assert watcher.epochs[0][1] > 1  # not from the beginning
 
 
-def test_who_has_nothing_left_to_do_may_be_killed(pixels: PixelCache, tmp_path: Path) -> None:
-    longer = replace(job("other"), recipe=replace(RECIPE, epochs=12))
+def test_a_job_has_a_process_of_its_own_which_is_gone_before_the_next_one_starts(
+    pixels: PixelCache, tmp_path: Path
+) -> None:
+    quick = replace(RECIPE, epochs=1)
+    pids: dict[str, int] = {}
 
-    class Killing(Silent):
+    class Looking(Silent):
+        def epoch(self, job: str, epoch: Mapping[str, Any]) -> None:
+            pids[job] = process_of(tmp_path / "worker-0.log")
+            for other in pids.keys() - {job}:
+                assert not Path(f"/proc/{pids[other]}").exists(), "two hold memory at once"
+
         def finished(self, job: str, done: int, total: int) -> None:
             super().finished(job, done, total)
-            if job == "one":
-                os.kill(process_of(tmp_path / "worker-0.log"), signal.SIGKILL)
+            assert not Path(f"/proc/{pids[job]}").exists(), "memory is not given back"
 
-    watcher = Killing()
-    crew.run([job("one"), longer], tmp_path, pixels.descriptor, 2, watcher)
+    watcher = Looking()
+    jobs = [replace(job(name), recipe=quick) for name in ("one", "other")]
+    crew.run(jobs, tmp_path, pixels.descriptor, 1, watcher)
     assert watcher.done == ["one", "other"]
+    assert pids["one"] != pids["other"]
 
 
 def test_a_folder_may_have_any_name_and_more_workers_than_jobs_do_no_harm(

@@ -349,6 +349,13 @@ def test_a_new_champion_is_taken_between_two_batches_and_a_broken_one_is_not(
     )
     (station.inbox / "c.jpg").write_bytes(drawn(3)[2])
     station.wait_until(lambda: station.count() == 3)
+    (models / "champion").unlink()
+    station.wait_until(
+        lambda: [each["code"] for each in station.status()["problems"]] == ["champion_missing"]
+    )
+    assert (station.status()["state"], station.status()["model"]) == ("running", second)
+    (models / "champion").write_text(f"{second}\n")
+    station.wait_until(lambda: station.status()["problems"] == [])
     assert station.stop()[0] == 0
     assert [use["id"] for use in station.report()["models"]].count(second) == 1
     pks = [row["model_pk"] for row in station.rows()]

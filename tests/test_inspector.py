@@ -55,9 +55,12 @@ class Bench:
         gate = Gate(settle_s=1.0, incomplete_s=1.0, network=False)
         policy = NamePolicy(["*.jpg"], recursive=True)
         registry = Registry(station.root / "models")
+        golden = golden or publish_golden(registry, station.classifier)
+        if registry.champion() is None:
+            registry.promote(station.classifier.model_id)
         self.stop = threading.Event()
         self.heart = Heart(
-            golden=golden or publish_golden(registry, station.classifier),
+            golden=golden,
             registry=registry,
             books=station.heartbeats,
             board=self.board,
@@ -255,3 +258,37 @@ def test_a_pointer_to_no_model_leaves_the_one_in_force_at_work(
         champion.write_text(f"{station.classifier.model_id}\n")
         bench.turn()
         assert bench.told == []
+
+
+def test_a_pointer_that_is_deleted_is_told_of_until_it_is_back(tmp_path: Path) -> None:
+    station = Station(tmp_path)
+    with station.pipeline() as pipeline:
+        bench = Bench(station, pipeline)
+        model_id = station.classifier.model_id
+        (tmp_path / "models" / "champion").unlink()
+        station.put("a.jpg", jpeg(dark=True))
+        bench.turn("a.jpg")
+        assert [row["outcome"] for row in station.rows()] == ["anomaly"]
+        (problem,) = bench.board.problems()
+        assert (problem.code, problem.severity) == ("champion_missing", "warning")
+        assert f"{tmp_path / 'models'} names no champion any more, {model_id} goes on" in (
+            problem.message
+        )
+        assert f"crackwatch models promote {model_id}" in problem.remedy
+        Registry(tmp_path / "models").promote(model_id)
+        bench.turn()
+        assert bench.told == []
+
+
+def test_a_pointer_that_is_deleted_and_then_holds_nonsense_is_one_problem(tmp_path: Path) -> None:
+    station = Station(tmp_path)
+    with station.pipeline() as pipeline:
+        bench = Bench(station, pipeline)
+        pointer = tmp_path / "models" / "champion"
+        for content, code in ((None, "missing"), (b"?", "refused"), (None, "missing")):
+            if content is None:
+                pointer.unlink()
+            else:
+                pointer.write_bytes(content)
+            bench.turn()
+            assert [each.code for each in bench.board.problems()] == [f"champion_{code}"]

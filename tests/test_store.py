@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import fields
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import create_engine, insert, select
+from sqlalchemy import Select, create_engine, insert, select
 
 from crackwatch import packaged
 from crackwatch.cli import execute as cli
@@ -36,6 +37,7 @@ from crackwatch.errors import (
 from crackwatch.store import engine as engines
 from crackwatch.store import migrate
 from crackwatch.store.books import Books
+from crackwatch.store.inspected import Inspected, Judged, every_inspection, judgements
 from crackwatch.store.schema import (
     HEAD,
     from_microseconds,
@@ -589,3 +591,13 @@ def test_asking_which_schema_it_is_changes_nothing(
     assert "schema none" in capsys.readouterr().out
     assert file.read_bytes() == before
     assert os.listdir(tmp_path / "state") == ["crackwatch.db"]
+
+
+@pytest.mark.parametrize(
+    ("query", "fact"), [(every_inspection(), Inspected), (judgements(), Judged)]
+)
+def test_an_inspection_is_read_in_the_order_of_its_facts_fields(
+    query: Select[tuple[object, ...]], fact: type
+) -> None:
+    """Rows become facts by position."""
+    assert query.selected_columns.keys() == [field.name for field in fields(fact)]

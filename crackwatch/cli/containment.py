@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     from crackwatch.reporting.summary import Whereabouts
     from crackwatch.settings import Settings
-    from crackwatch.store.heartbeats import Doubted, Incident, IncidentRows
+    from crackwatch.store.heartbeats import Incident, IncidentRows
+    from crackwatch.store.inspected import Judged
 
 _SHOWN = 50  # of each incident, in a table
 
@@ -105,7 +106,7 @@ def _whereabouts(settings: Settings) -> Whereabouts:
 
 
 def _cells(
-    incident: Incident, each: Doubted, whereabouts: Whereabouts, zone: tzinfo
+    incident: Incident, each: Judged, whereabouts: Whereabouts, zone: tzinfo
 ) -> dict[str, Any]:
     """One inspection under the names of ``_COLUMNS``; ``path`` is None where there is no file."""
     from crackwatch.domain import path_text

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from crackwatch.review.locating import Locator
     from crackwatch.review.marking import Marked, Marker
     from crackwatch.settings import Settings
-    from crackwatch.store.reviews import Review, ReviewBooks, Seen
+    from crackwatch.store.inspected import Inspected
+    from crackwatch.store.reviews import Review, ReviewBooks
 
 _ROWS_ON_A_SCREEN = 20
 _LABELS = ("crack", "ok")
@@ -169,7 +170,7 @@ def list_command(
 
 
 def _show_band(
-    station: _Station, waiting: Sequence[Seen], limit: int | None, output_format: str
+    station: _Station, waiting: Sequence[Inspected], limit: int | None, output_format: str
 ) -> None:
     documents = [station.waiting(each) for each in waiting[:limit]]
     if output_format == "json":
@@ -362,7 +363,7 @@ class _Station:
     books: ReviewBooks
     copies: Copies
     locator: Locator
-    whereabouts: Callable[[Seen], bytes]
+    whereabouts: Callable[[Inspected], bytes]
 
     def marker(self) -> Marker:
         from crackwatch.cli.workshop import decoder  # the decoder is for those who mark alone
@@ -412,7 +413,7 @@ class _Station:
             "labels": [{**self._label(one), "sha256": one.sha256.hex()} for one in each.labels],
         }
 
-    def waiting(self, seen: Seen) -> dict[str, Any]:
+    def waiting(self, seen: Inspected) -> dict[str, Any]:
         document = self._inspection(seen)
         document["model"] = seen.model
         document["sha256"] = seen.sha256.hex() if seen.sha256 else None
@@ -428,7 +429,7 @@ class _Station:
             "note": review.note,
         }
 
-    def _inspection(self, seen: Seen | None) -> dict[str, Any]:
+    def _inspection(self, seen: Inspected | None) -> dict[str, Any]:
         gone = {"deleted", "superseded", "expired", "vanished"}
         return {
             "inspection": seen.id if seen else None,
@@ -485,7 +486,7 @@ def _moment(settings: Settings, since: str | None) -> datetime | None:
     )
 
 
-def _agrees(review: Review, seen: Seen | None) -> bool | None:
+def _agrees(review: Review, seen: Inspected | None) -> bool | None:
     if seen is None or seen.score is None:
         return None
     return review.label.value == seen.outcome.value

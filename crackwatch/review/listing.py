@@ -8,7 +8,8 @@ from itertools import islice
 
 from crackwatch.domain import Label, Outcome
 from crackwatch.review.marking import by_picture
-from crackwatch.store.reviews import Review, ReviewBooks, Seen
+from crackwatch.store.inspected import Inspected
+from crackwatch.store.reviews import Review, ReviewBooks
 
 # A camera that is stuck gives thousands of files with equal pixels. Each lists this many labels of the
 # others; were it all of them, the list would grow with their square.
@@ -27,7 +28,7 @@ class Reviewed:
 
     latest: Review
     labels: tuple[Review, ...]
-    inspection: Seen | None
+    inspection: Inspected | None
     in_conflict: bool
 
     @property
@@ -88,7 +89,9 @@ def _of_others(alike: dict[Label, list[Review]], sha256: bytes) -> list[Review]:
     return sorted(found, key=lambda each: (each.at, each.id or 0))
 
 
-def _inspection(books: ReviewBooks, named: dict[int, Seen], history: list[Review]) -> Seen | None:
+def _inspection(
+    books: ReviewBooks, named: dict[int, Inspected], history: list[Review]
+) -> Inspected | None:
     """The inspection that a reviewer saw last, else one that came after the review."""
     for review in reversed(history):
         if review.inspection_id in named:

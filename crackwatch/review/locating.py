@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 from crackwatch.domain import Place, path_bytes, path_text
 from crackwatch.errors import UsageError
-from crackwatch.store.reviews import ReviewBooks, Seen
+from crackwatch.store.inspected import Inspected
+from crackwatch.store.reviews import ReviewBooks
 from crackwatch.store.standing import Standing
 
 _LAST_ID = 2**63 - 1  # SQLite's
@@ -31,7 +32,7 @@ class Located:
     """A file that is meant. ``inspection`` is set where the file must have its bytes."""
 
     path: bytes
-    inspection: Seen | None
+    inspection: Inspected | None
 
 
 class Locator:
@@ -43,7 +44,7 @@ class Locator:
         inbox: bytes,
         folders: Mapping[Place, bytes],
         base: bytes,
-        whereabouts: Callable[[Seen], bytes],
+        whereabouts: Callable[[Inspected], bytes],
     ) -> None:
         """``base`` is the folder of config.toml, ``whereabouts`` where an inspection's file is."""
         self._books = books
@@ -122,7 +123,7 @@ class Locator:
                 )
         return Located(path, None)
 
-    def _of(self, seen: Seen) -> Located:
+    def _of(self, seen: Inspected) -> Located:
         if seen.standing in _ENDED:
             raise _gone(seen)
         return Located(self._whereabouts(seen), seen)
@@ -136,7 +137,7 @@ def as_id(text: str) -> int | None:
     return int(digits) if len(digits) < len(str(_LAST_ID)) else _LAST_ID
 
 
-def _gone(seen: Seen) -> UsageError:
+def _gone(seen: Inspected) -> UsageError:
     return UsageError(
         f"inspection {seen.id} ({path_text(seen.source)}): there is no file to copy: "
         f"{_ENDED[seen.standing]}",

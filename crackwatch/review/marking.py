@@ -16,7 +16,8 @@ from crackwatch.domain import Label, path_text
 from crackwatch.errors import Unreadable, UsageError
 from crackwatch.review.copies import Copies
 from crackwatch.review.locating import Located
-from crackwatch.store.reviews import Review, ReviewBooks, Seen
+from crackwatch.store.inspected import Inspected
+from crackwatch.store.reviews import Review, ReviewBooks
 
 Decode = Callable[[bytes], NDArray[np.uint8]]  # file bytes to (227, 227, 3) BGR, or Unreadable
 
@@ -39,7 +40,7 @@ class Picture:
     content: bytes
     sha256: bytes
     pixels: bytes
-    inspection: Seen | None
+    inspection: Inspected | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ class Marked:
     """What became of a mark. ``changed`` is false where the very label was there already."""
 
     review: Review
-    inspection: Seen | None
+    inspection: Inspected | None
     changed: bool
     earlier: tuple[Review, ...]
 

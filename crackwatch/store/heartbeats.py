@@ -11,10 +11,10 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Engine, func, insert, select
 
-from crackwatch.domain import Beat, Outcome, Place
+from crackwatch.domain import Beat
 from crackwatch.store.engine import explained, open_reader, writing
+from crackwatch.store.inspected import Judged, judged, judgements
 from crackwatch.store.schema import batches, heartbeats, inspections, models
-from crackwatch.store.standing import Standing, standing
 
 _ROWS_AT_ONCE = 2_000
 
@@ -43,24 +43,6 @@ class Incident:
     after: int
     until: int
     doubted: int
-
-
-@dataclass(frozen=True, slots=True)
-class Doubted:
-    """One inspection of a containment list. Times are UTC; paths are relative."""
-
-    id: int
-    inspected_at: datetime
-    outcome: Outcome
-    score: float | None
-    threshold: float | None
-    model: str | None
-    standing: Standing
-    source: bytes
-    place: Place
-    destination: bytes | None
-    in_review_band: bool | None  # None: the station had no band then
-    reason: str | None = None  # a judged picture was not quarantined
 
 
 class Heartbeats:
@@ -92,7 +74,7 @@ class Heartbeats:
             ).scalar_one()
         return made
 
-    def containment(self, beat_id: int, limit: int) -> tuple[Incident, list[Doubted]]:
+    def containment(self, beat_id: int, limit: int) -> tuple[Incident, list[Judged]]:
         """What a bad beat throws into doubt: its incident, and the first inspections of the list.
 
         Raises SystemFault, StoreError.
@@ -159,28 +141,12 @@ class IncidentRows:
         )
         return last is False
 
-    def doubted(self, incident: Incident, limit: int | None = None) -> Iterator[Doubted]:
+    def doubted(self, incident: Incident, limit: int | None = None) -> Iterator[Judged]:
         """The containment list of an incident, oldest first, streamed."""
         row = inspections.c
         query = (
-            select(
-                row.id,
-                row.inspected_at,
-                row.outcome,
-                row.score,
-                row.threshold,
-                models.c.id,
-                standing(),
-                row.source,
-                row.place,
-                row.destination,
-                row.in_review_band,
-            )
-            .select_from(
-                inspections.join(batches, batches.c.id == row.batch_id).join(
-                    models, models.c.pk == row.model_pk
-                )
-            )
+            judgements()
+            .join(batches, batches.c.id == row.batch_id)
             .where(
                 self._in_doubt(
                     incident.model_pk,
@@ -194,19 +160,7 @@ class IncidentRows:
             .limit(limit)
         )
         found = self._connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(query)
-        for id, at, outcome, score, threshold, model, state, source, place, *rest in found:
-            yield Doubted(
-                id,
-                at,
-                Outcome(outcome),
-                score,
-                threshold,
-                model,
-                Standing(state),
-                source,
-                Place(place),
-                *rest,
-            )
+        return map(judged, found)
 
     def _in_doubt(
         self, model_pk: int, runtime: str, precision: str, after: int, until: int

@@ -10,33 +10,15 @@ from sqlalchemy import ColumnElement, and_, func, not_, select
 
 from crackwatch.domain import Outcome, Place
 from crackwatch.store.engine import explained, open_reader
-from crackwatch.store.schema import inspections, models
-from crackwatch.store.standing import Standing, standing
-
-
-@dataclass(frozen=True, slots=True)
-class RecentRow:
-    """One inspection; paths are relative. The names are those that ``Whereabouts`` asks for."""
-
-    id: int
-    inspected_at: datetime
-    outcome: Outcome
-    score: float
-    threshold: float
-    model: str
-    standing: Standing
-    source: bytes
-    place: Place
-    destination: bytes | None
-    in_review_band: bool | None
-    reason: str | None = None
+from crackwatch.store.inspected import Judged, judged, judgements
+from crackwatch.store.schema import inspections
 
 
 @dataclass(frozen=True, slots=True)
 class Lately:
     """``rows`` are of pictures that should still be there; ``gone`` counts those that are not."""
 
-    rows: list[RecentRow]
+    rows: list[Judged]
     gone: int
 
 
@@ -64,20 +46,7 @@ def recent(file: Path, station: str, since: datetime, most: int) -> Lately:
         row.superseded_at.is_(None),
     )
     query = (
-        select(
-            row.id,
-            row.inspected_at,
-            row.outcome,
-            row.score,
-            row.threshold,
-            models.c.id.label("model"),
-            standing().label("standing"),
-            row.source,
-            row.place,
-            row.destination,
-            row.in_review_band,
-        )
-        .select_from(inspections.join(models, models.c.pk == row.model_pk))
+        judgements()
         .where(wanted, not_(_gone()))
         .order_by(row.inspected_at.desc(), row.id.desc())
         .limit(most)
@@ -88,22 +57,7 @@ def recent(file: Path, station: str, since: datetime, most: int) -> Lately:
             gone = connection.execute(
                 select(func.count()).select_from(inspections).where(wanted, _gone())
             ).scalar_one()
-            rows = [
-                RecentRow(
-                    id=found.id,
-                    inspected_at=found.inspected_at,
-                    outcome=Outcome(found.outcome),
-                    score=found.score,
-                    threshold=found.threshold,
-                    model=found.model,
-                    standing=Standing(found.standing),
-                    source=found.source,
-                    place=Place(found.place),
-                    destination=found.destination,
-                    in_review_band=found.in_review_band,
-                )
-                for found in connection.execute(query)
-            ]
+            rows = list(map(judged, connection.execute(query)))
     finally:
         engine.dispose()
     return Lately(rows, gone)

@@ -19,12 +19,12 @@ from sqlalchemy import (
     type_coerce,
 )
 
-from crackwatch.domain import Outcome, Place, ReviewTally, Window
+from crackwatch.domain import Outcome, ReviewTally, Window
 from crackwatch.store import reviews
 from crackwatch.store.drift import DriftRows
 from crackwatch.store.engine import explained, open_reader
+from crackwatch.store.inspected import Inspected, every_inspection, inspected
 from crackwatch.store.schema import from_microseconds, inspections, models
-from crackwatch.store.standing import Standing, standing
 
 # Every hour of every zone in use begins with one: zones differ by whole quarters of an hour.
 QUARTER = timedelta(minutes=15)
@@ -50,27 +50,6 @@ class Counts:
 
     tallies: tuple[Tally, ...]
     superseded: int
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One inspection as a report lists it. Times are UTC; paths are relative."""
-
-    id: int
-    inspected_at: datetime
-    outcome: Outcome
-    score: float | None
-    threshold: float | None
-    model: str | None
-    standing: Standing
-    source: bytes
-    place: Place
-    destination: bytes | None
-    reason: str | None
-    detail: str | None
-    sha256: bytes | None
-    duplicate_of: int | None
-    in_review_band: bool | None
 
 
 class Present(Protocol):
@@ -141,34 +120,13 @@ class ReportRows:
         limit: int | None = None,
         superseded: bool = False,
         newest_first: bool = True,
-    ) -> Iterator[Line]:
+    ) -> Iterator[Inspected]:
         """The inspections of a window, streamed; of one outcome, or of all.
 
         Superseded ones are left out unless asked for.
         """
         row = inspections.c
-        query = (
-            select(
-                row.id,
-                row.inspected_at,
-                row.outcome,
-                row.score,
-                row.threshold,
-                models.c.id,
-                standing(),
-                row.source,
-                row.place,
-                row.destination,
-                row.reason,
-                row.detail,
-                row.sha256,
-                row.duplicate_of,
-                row.in_review_band,
-            )
-            .select_from(inspections.outerjoin(models, models.c.pk == row.model_pk))
-            .where(_within(window))
-            .limit(limit)
-        )
+        query = every_inspection().where(_within(window)).limit(limit)
         if newest_first:
             query = query.order_by(row.inspected_at.desc(), row.id.desc())
         else:
@@ -178,19 +136,7 @@ class ReportRows:
         if not superseded:
             query = query.where(row.superseded_at.is_(None))
         found = self._connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(query)
-        for id, at, what, score, threshold, model, state, source, place, *rest in found:
-            yield Line(
-                id,
-                at,
-                Outcome(what),
-                score,
-                threshold,
-                model,
-                Standing(state),
-                source,
-                Place(place),
-                *rest,
-            )
+        return map(inspected, found)
 
     def recorded(self, station: str) -> Callable[[Present], bool]:
         """Tells whether a file of the inbox has its row, by name, size and mtime alone.

@@ -16,8 +16,8 @@ from sqlalchemy import ColumnElement, Connection, Engine, Select, and_, func, in
 
 from crackwatch.domain import Label, Outcome, Place, ReviewTally, Window
 from crackwatch.store.engine import faults, open_reader, open_writer, writing
-from crackwatch.store.schema import inspections, models, reviews
-from crackwatch.store.standing import Standing, standing
+from crackwatch.store.inspected import Inspected, every_inspection, inspected
+from crackwatch.store.schema import inspections, reviews
 
 T = TypeVar("T")
 
@@ -40,25 +40,6 @@ class Review:
     id: int | None = None  # None: not recorded yet
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """An inspection as a reviewer needs it. Times are UTC; paths are relative."""
-
-    id: int
-    inspected_at: datetime
-    outcome: Outcome
-    score: float | None
-    threshold: float | None
-    model: str | None
-    standing: Standing
-    source: bytes
-    place: Place
-    destination: bytes | None
-    reason: str | None
-    sha256: bytes | None
-    in_review_band: bool | None
-
-
 class ReviewBooks:
     """The reviews of one database, and the inspections that they are about."""
 
@@ -68,56 +49,60 @@ class ReviewBooks:
 
     # -------------------------------------------------------------------------- inspections
 
-    def inspection(self, id: int) -> Seen | None:
+    def inspection(self, id: int) -> Inspected | None:
         """One inspection of this station. Raises SystemFault, StoreError."""
-        return self._first(_seen().where(inspections.c.id == id))
+        return self._first(every_inspection().where(inspections.c.id == id))
 
-    def at_destination(self, place: Place, destination: bytes) -> Seen | None:
+    def at_destination(self, place: Place, destination: bytes) -> Inspected | None:
         """The inspection whose file belongs at a place, if there is one."""
         row = inspections.c
-        return self._first(_seen().where(row.place == place.value, row.destination == destination))
+        return self._first(
+            every_inspection().where(row.place == place.value, row.destination == destination)
+        )
 
-    def of_bytes(self, sha256: bytes) -> Seen | None:
+    def of_bytes(self, sha256: bytes) -> Inspected | None:
         """The newest inspection of these bytes that still stands."""
         return self._first(
-            _seen()
+            every_inspection()
             .where(inspections.c.sha256 == sha256, inspections.c.superseded_at.is_(None))
             .order_by(inspections.c.id.desc())
         )
 
-    def of_source(self, source: bytes) -> list[Seen]:
+    def of_source(self, source: bytes) -> list[Inspected]:
         """Every inspection of a path in the inbox that still stands, newest first; a full scan."""
         query = (
-            _seen()
+            every_inspection()
             .where(inspections.c.source == source, inspections.c.superseded_at.is_(None))
             .order_by(inspections.c.id.desc())
         )
         with self._reading() as connection:
-            return [_seen_of(row) for row in connection.execute(self._mine(query))]
+            return list(map(inspected, connection.execute(self._mine(query))))
 
-    def inspections(self, ids: Iterable[int]) -> dict[int, Seen]:
+    def inspections(self, ids: Iterable[int]) -> dict[int, Inspected]:
         """Inspections by id, of whatever station shares the database."""
-        found: dict[int, Seen] = {}
+        found: dict[int, Inspected] = {}
         with self._reading() as connection:
             for chunk in _chunks(sorted(set(ids))):
-                for row in connection.execute(_seen().where(inspections.c.id.in_(chunk))):
-                    found[row.id] = _seen_of(row)
+                query = every_inspection().where(inspections.c.id.in_(chunk))
+                for each in map(inspected, connection.execute(query)):
+                    found[each.id] = each
         return found
 
-    def waiting(self, since: datetime | None = None) -> list[Seen]:
+    def waiting(self, since: datetime | None = None) -> list[Inspected]:
         """Inspections in the review band whose bytes nobody labelled, nearest to the threshold
         first; each picture once, and only where its file is still there to be looked at.
         """
         row = inspections.c
         query = (
-            _seen(_BAND_INDEX)
+            every_inspection()
+            .with_hint(inspections, _BAND_INDEX, "sqlite")
             .where(_waits(since, None))
             .order_by(func.abs(row.score - row.threshold), row.id.desc())
         )
-        distinct: dict[bytes, Seen] = {}
+        distinct: dict[bytes | None, Inspected] = {}
         with self._reading() as connection:
-            for found in connection.execute(self._mine(query)):
-                distinct.setdefault(found.sha256, _seen_of(found))
+            for each in map(inspected, connection.execute(self._mine(query))):
+                distinct.setdefault(each.sha256, each)
         return list(distinct.values())
 
     def waiting_count(self) -> int:
@@ -177,10 +162,10 @@ class ReviewBooks:
         with faults(), self._engine.connect() as connection:
             yield connection
 
-    def _first(self, query: Select[Any]) -> Seen | None:
+    def _first(self, query: Select[Any]) -> Inspected | None:
         with self._reading() as connection:
             row = connection.execute(self._mine(query).limit(1)).first()
-        return None if row is None else _seen_of(row)
+        return None if row is None else inspected(row)
 
     def _mine(self, query: Select[Any]) -> Select[Any]:
         return query.where(inspections.c.station == self._station)
@@ -264,44 +249,6 @@ def _waits(since: datetime | None, until: datetime | None) -> ColumnElement[bool
     if until is not None:
         conditions.append(row.inspected_at < until)
     return and_(*conditions)
-
-
-def _seen(hint: str | None = None) -> Select[Any]:
-    row = inspections.c
-    query = select(
-        row.id,
-        row.inspected_at,
-        row.outcome,
-        row.score,
-        row.threshold,
-        models.c.id.label("model"),
-        standing().label("standing"),
-        row.source,
-        row.place,
-        row.destination,
-        row.reason,
-        row.sha256,
-        row.in_review_band,
-    ).select_from(inspections.outerjoin(models, models.c.pk == row.model_pk))
-    return query if hint is None else query.with_hint(inspections, hint, "sqlite")
-
-
-def _seen_of(row: Any) -> Seen:
-    return Seen(
-        id=row.id,
-        inspected_at=row.inspected_at,
-        outcome=Outcome(row.outcome),
-        score=row.score,
-        threshold=row.threshold,
-        model=row.model,
-        standing=Standing(row.standing),
-        source=row.source,
-        place=Place(row.place),
-        destination=row.destination,
-        reason=row.reason,
-        sha256=row.sha256,
-        in_review_band=row.in_review_band,
-    )
 
 
 def _history(connection: Connection, sha256: bytes) -> list[Review]:

@@ -1,8 +1,10 @@
 """Runs trainings side by side, each in a process and on a core of its own; knows no Keras.
 
 Two processes of one thread each teach a quarter more pictures a second than one of two threads, and
-each gives the same weights to the last bit. A job's folder remembers how far it came: run again
-with the same jobs, finished ones are not repeated and the others go on behind their last epoch.
+each gives the same weights to the last bit. TensorFlow does not give back all the memory that a
+training took, some 35 MiB of it each time: so a process ends with its job, and the next job has a
+fresh one. A job's folder remembers how far it came: run again with the same jobs, finished ones are
+not repeated and the others go on behind their last epoch.
 """
 
 from __future__ import annotations
@@ -122,32 +124,33 @@ def run(
             done += 1
             watcher.finished(job.name, done, len(jobs))
     told: queue.SimpleQueue[tuple[_Worker, bytes | None]] = queue.SimpleQueue()
-    crew: list[_Worker] = []
+    at_work: list[_Worker] = []
     try:
         for number in range(min(workers, len(waiting))):
             # one by one: should the next one fail to start, this one is ended all the same
-            crew.append(_Worker(folder / f"worker-{number}.log", descriptor, told))
-        for worker in crew:
-            worker.take(folder, waiting.pop(0))
-        while any(worker.job for worker in crew):
+            log = folder / f"worker-{number}.log"
+            at_work.append(_Worker(folder / waiting.pop(0), log, descriptor, told))
+        while at_work:
             worker, line = told.get()
             if line is None:
-                if worker.job:
+                if worker in at_work:
                     raise worker.failure()
-                continue  # it had nothing left to do: the others can do without it
+                continue  # its last word was that it is done
             document = json.loads(line)
             if "step" in document:
                 watcher.step(worker.job, *document["step"])
             elif "epoch" in document:
                 watcher.epoch(worker.job, document["epoch"])
             else:
-                finished = worker.job
-                (folder / finished / CHECKPOINT).unlink(missing_ok=True)
+                (folder / worker.job / CHECKPOINT).unlink(missing_ok=True)
                 done += 1
-                worker.take(folder, waiting.pop(0) if waiting else "")
-                watcher.finished(finished, done, len(jobs))
+                worker.end()  # before the next one starts: there is memory for so many at once
+                at_work.remove(worker)
+                if waiting:
+                    at_work.append(_Worker(folder / waiting.pop(0), worker.log, descriptor, told))
+                watcher.finished(worker.job, done, len(jobs))
     finally:
-        for worker in crew:
+        for worker in at_work:
             worker.end()
     outcomes = {}
     for job in jobs:
@@ -158,16 +161,17 @@ def run(
 
 
 class _Worker:
-    """One process of ``worker``, and the job that it has in hand; "" for none."""
+    """One process of ``worker``, for the one job whose folder is ``place``."""
 
     def __init__(
         self,
+        place: Path,
         log: Path,
         descriptor: int,
         told: queue.SimpleQueue[tuple[_Worker, bytes | None]],
     ) -> None:
-        self.job = ""
-        self._log = log
+        self.job = place.name
+        self.log = log
         with _written(log), log.open("wb") as stream:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "crackwatch.training.worker", str(descriptor)],
@@ -180,6 +184,12 @@ class _Worker:
             )
         self._listener = threading.Thread(target=self._listen, args=(told,), daemon=True)
         self._listener.start()
+        assert self._process.stdin is not None
+        # a process that has ended is found out by its silence
+        with contextlib.suppress(BrokenPipeError):
+            # as JSON: a folder's name may hold anything, line ends and broken UTF-8 included
+            self._process.stdin.write(json.dumps(str(place)).encode() + b"\n")
+            self._process.stdin.flush()
 
     def _listen(self, told: queue.SimpleQueue[tuple[_Worker, bytes | None]]) -> None:
         assert self._process.stdout is not None
@@ -187,17 +197,8 @@ class _Worker:
             told.put((self, line))
         told.put((self, None))
 
-    def take(self, folder: Path, job: str) -> None:
-        self.job = job
-        if job:
-            assert self._process.stdin is not None
-            # a process that has ended is found out by its silence
-            with contextlib.suppress(BrokenPipeError):
-                # as JSON: a folder's name may hold anything, line ends and broken UTF-8 included
-                self._process.stdin.write(json.dumps(str(folder / job)).encode() + b"\n")
-                self._process.stdin.flush()
-
     def end(self) -> None:
+        """Ends the process, whatever it is doing; again, does nothing."""
         self._process.terminate()
         self._process.wait()
         self._listener.join()
@@ -207,7 +208,7 @@ class _Worker:
                     pipe.close()
 
     def failure(self) -> TrainingFailed:
-        return _failure(self.job, self._log, self._process.wait())
+        return _failure(self.job, self.log, self._process.wait())
 
 
 def _failure(name: str, log: Path, status: int) -> TrainingFailed:
