@@ -69,6 +69,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "synthetic": {"runtime"},
     "learned": set(),
     "promise": set(),
+    "tiled_promise": {"promise"},
     "heatmaps": {"runtime", "runtime.weights"},
     "starters": {"agreement", "registry", "runtime", "runtime.openvino", "synthetic"},
     "review": {"dataset", "filing", "store"},
@@ -116,8 +117,8 @@ DOORS: dict[str, set[str]] = {
     "rich": {"reporting.render_table", "cli.progress", "cli.retrain", "demo"},
     "sklearn": {"evaluation", "evaluation.curves"},
     "scipy": {
-        "evaluation", "promise", "training.calibration", "training.deciding", "training.findings",
-        "training.gate", "training.honest",
+        "evaluation", "promise", "tiled_promise", "training.calibration", "training.deciding",
+        "training.findings", "training.gate", "training.honest",
         "training.retraining",
     },
     "matplotlib": {
