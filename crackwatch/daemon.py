@@ -135,6 +135,7 @@ class Daemon:
             journal=self._journal,
             workers=self._workers,
             workers_count=cores,
+            views_at_once=settings.batch.max_size,
             normal=settings.files.normal,
             review_band=settings.model.review_band,
             condemned=self._condemned(),
@@ -208,7 +209,7 @@ class Daemon:
             pid=os.getpid(),
             inbox=self._inbox,
             model=self._inspector.judging.classifier.model_id,
-            threshold=self._inspector.judging.threshold,
+            threshold=self._inspector.judging.rule.threshold,
             once=once,
         )
         # ready to work, and told so before the recovery: a full disk may hold that up for hours, and
@@ -395,7 +396,7 @@ class Daemon:
                 flagged_today=flagged,
                 pending_as_of=backlog.as_of if backlog else None,
                 observer=self._sentinel.kind,
-                threshold=self._inspector.judging.threshold,
+                threshold=self._inspector.judging.rule.threshold,
                 station=self._settings.station.name,
                 last_golden=self._last_golden(),
                 drift=self._drift.found,

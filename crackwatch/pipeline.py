@@ -167,6 +167,7 @@ class Pipeline:
         workers_count: int,
         views_at_once: int,
         normal: str,
+        mm_per_px: float | None = None,
         review_band: ReviewBand | None = None,
         condemned: Mapping[bytes, tuple[Fingerprint, QuarantineReason]] | None = None,
         clock: Callable[[], float] = time.perf_counter,
@@ -182,6 +183,7 @@ class Pipeline:
         self._workers_count = workers_count
         self._views_at_once = views_at_once
         self._normal = normal
+        self._mm_per_px = mm_per_px
         self._review_band = review_band
         self._condemned = dict(condemned or {})
         self._clock = clock
@@ -282,11 +284,9 @@ class Pipeline:
                 return _Unsettled(arrival, incomplete=True)
             return _spoiled(arrival, sha256, exc)
 
-    def _judged(
-        self, readable: _Readable, scores: NDArray[np.float32], judging: Judging
-    ) -> Draft:
+    def _judged(self, readable: _Readable, scores: NDArray[np.float32], judging: Judging) -> Draft:
         try:
-            found = judged(readable.seen, scores, judging.rule)
+            found = judged(readable.seen, scores, judging.rule, self._mm_per_px)
         except ValueError as exc:
             raise ModelDisagrees(
                 f"model {judging.classifier.model_id}: {exc}",

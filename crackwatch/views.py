@@ -51,14 +51,12 @@ class Rule:
     """By what scores become a verdict. ``threshold`` is for a picture that is one view.
 
     Of a photograph, ``min_tiles`` connected tiles must reach ``tiled_threshold``: among hundreds of
-    tiles a false alarm is hundreds of times as likely. ``mm_per_px`` is of the photograph's own
-    pixels, None where nobody knows.
+    tiles a false alarm is hundreds of times as likely.
     """
 
     threshold: float
     tiled_threshold: float
     min_tiles: int = 1
-    mm_per_px: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +106,13 @@ def see(decoded: Decoded, emit: Emit, measure: LightMeter | None = None) -> Seen
     )
 
 
-def judged(seen: Seen, scores: NDArray[np.float32], rule: Rule) -> Judgement:
+def judged(
+    seen: Seen, scores: NDArray[np.float32], rule: Rule, mm_per_px: float | None = None
+) -> Judgement:
     """From the scores of a picture's views, in the order in which ``see`` handed them over.
 
-    Raises ValueError where a score is no probability: a broken model must not pass cracks.
+    ``mm_per_px`` is of a photograph's own pixels, None where nobody knows. Raises ValueError where a
+    score is no probability: a broken model must not pass cracks.
     """
     if seen.layout is None or seen.order is None:
         (score,) = scores.tolist()
@@ -125,7 +126,7 @@ def judged(seen: Seen, scores: NDArray[np.float32], rule: Rule) -> Judgement:
         found.prediction.score,
         rule.tiled_threshold,
         photograph(
-            found, grid, rule.tiled_threshold, seen.layout, seen.size, seen.overlap, rule.mm_per_px
+            found, grid, rule.tiled_threshold, seen.layout, seen.size, seen.overlap, mm_per_px
         ),
     )
 

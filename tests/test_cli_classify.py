@@ -22,6 +22,7 @@ from crackwatch.registry import Golden, Registry
 from crackwatch.runtime import load
 from crackwatch.runtime.openvino import build
 from crackwatch.scoring import Refused, Scored, pictures_in, score
+from crackwatch.views import Rule
 from tests.model_folders import card
 
 THRESHOLD = 0.5
@@ -272,7 +273,7 @@ def test_results_come_in_order_and_while_files_are_still_being_listed(tmp_path: 
             yield os.fsencode(file)
 
     classifier = Counting()
-    results = score(endless(), decode, classifier, 0.5, 100)
+    results = score(endless(), decode, classifier, Rule(0.5, 0.5), 100)
     first = [next(results) for _ in range(200)]
     assert all(isinstance(each, Scored) and each.verdict is Label.ANOMALY for each in first)
     assert listed < 600, "a folder of any size must not be held in memory"
@@ -287,7 +288,7 @@ def test_each_file_has_its_own_score_and_refusals_keep_their_place(tmp_path: Pat
         files.append(os.fsencode(file))
     files.insert(70, Refused(b"folder", "cannot be listed"))
     (tmp_path / "100").unlink()
-    results = list(score(files, decode, Counting(), 0.5, 100))
+    results = list(score(files, decode, Counting(), Rule(0.5, 0.5), 100))
     assert [each.path for each in results] == [
         each.path if isinstance(each, Refused) else each for each in files
     ]
@@ -305,7 +306,7 @@ def test_a_model_that_gives_no_probability_is_not_listened_to(tmp_path: Path) ->
 
     (tmp_path / "a").write_bytes(b"a")
     with pytest.raises(ModelDisagrees, match="model counting is broken"):
-        list(score([os.fsencode(tmp_path / "a")], decode, Broken(), 0.5, 100))
+        list(score([os.fsencode(tmp_path / "a")], decode, Broken(), Rule(0.5, 0.5), 100))
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may list every folder")

@@ -53,14 +53,14 @@ def command(
     from crackwatch.scoring import pictures_in, score
 
     registry = Registry(settings.folders.models)
-    classifier, threshold = open_chosen(registry, model_id, settings.model, threshold)
+    classifier, rule = open_chosen(registry, model_id, settings.model, threshold)
 
     policy = NamePolicy(settings.files.patterns, recursive=True)
     results = score(
         pictures_in(named, policy),
         decoder(settings),
         classifier,
-        threshold,
+        rule,
         settings.files.max_bytes,
     )
     if sys.stderr.isatty() and not sys.stdout.isatty():
@@ -70,7 +70,7 @@ def command(
     else:
         counts = _print(results, classifier.model_id, output_format)
     summary = ", ".join(f"{count} {what}" for what, count in counts.items())
-    click.echo(f"{summary} (model {classifier.model_id}, threshold {threshold:.6g})", err=True)
+    click.echo(f"{summary} (model {classifier.model_id}, threshold {rule.threshold:.6g})", err=True)
     return EXIT_DONE
 
 

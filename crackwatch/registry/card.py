@@ -126,6 +126,18 @@ class Threshold(_Part):
     promise: Guarantee | None = None
 
 
+class TiledThreshold(_Part):
+    """A photograph is an anomaly if ``min_tiles`` connected tiles score ``value`` or more.
+
+    Chosen for photographs of ``tiles`` tiles; ``chosen_by`` says how, for a person.
+    """
+
+    value: Probability
+    min_tiles: int = Field(default=1, ge=1)
+    tiles: int = Field(ge=1)
+    chosen_by: str
+
+
 class Decision(_Part):
     """What was decided of a published model, when, by whom, and on which figures.
 
@@ -231,6 +243,7 @@ class Card(_Part):
     libraries: dict[str, str]
     data: DataOrigin
     threshold: Threshold
+    tiled: TiledThreshold | None = None
     temperature: float = Field(gt=0)
     shift: float = 0.0  # of a logit, taken off before it is divided by the temperature
     scores: dict[str, dict[str, JsonValue]]
