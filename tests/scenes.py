@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Final, Literal
 
@@ -20,6 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crackwatch.runtime import SIDE
+
+cv2.setNumThreads(0)  # thousands of small calls: waking OpenCV's pool costs more than it saves
 
 Half = Literal["development", "acceptance"]
 Picture = NDArray[np.uint8]
@@ -30,6 +32,7 @@ HEIGHT: Final = 3000
 
 _OVERLAP: Final = 48  # pixels that neighbours share, for the seam to find its way in
 _STEP: Final = SIDE - _OVERLAP
+_PATCH: Final = 0.15  # of the largest dark patch's area; what is smaller is no part of the crack
 _SEAM: Final = 6  # pixels over which one crop gives way to the next
 _FEATHER: Final = 24  # pixels over which the blended crop comes in
 _ALIKE: Final = 1.25  # how far from the first crop a wall's others may look
@@ -128,14 +131,15 @@ def light(picture: Picture) -> Floats:
     terms = _paraboloid(small)
     weights = np.ones(len(values))
     for _ in range(4):
-        rooted = np.sqrt(weights)[:, None]
-        coefficients = np.linalg.lstsq(terms * rooted, values * rooted, rcond=None)[0]
+        weighted = (terms * weights[:, None]).T
+        coefficients = np.linalg.solve(weighted @ terms, weighted @ values)
         off = np.abs((values - terms @ coefficients).mean(axis=1))
         weights = 1 / (1 + np.square(off / (2 * np.median(off) + 0.5)))  # Cauchy's
     surface = (_paraboloid(SIDE) @ coefficients).reshape(SIDE, SIDE, 3)
     return surface.clip(8, 255).astype(np.float32)
 
 
+@cache
 def _paraboloid(side: int) -> NDArray[np.float64]:
     at = (np.arange(side) + 0.5) / side - 0.5
     x, y = (grid.ravel() for grid in np.meshgrid(at, at))
@@ -234,16 +238,19 @@ def _turned(picture: Picture, turn: int, cracked: bool) -> tuple[Floats, NDArray
 
 
 def crack_of(relief: Floats) -> NDArray[np.bool_]:
-    """Which pixels of a crop with a crack are the crack, roughly: the largest of the dark patches.
+    """Which pixels of a crop with a crack are the crack, roughly: its large dark patches; (227, 227).
 
-    Dark is what is darker than half the darkest; (227, 227).
+    Dark is what is darker than half the darkest. What fades out in the blended rim is left out,
+    unless nothing else is there.
     """
     grey = cv2.GaussianBlur(relief.mean(axis=2), (0, 0), 1.5)
     dark = (1 - grey) > 0.5 * np.percentile(1 - grey, 99.5)
     closed = cv2.morphologyEx(dark.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8))
     _, patches, sizes, _ = cv2.connectedComponentsWithStats(closed)
-    largest = 1 + int(np.argmax(sizes[1:, cv2.CC_STAT_AREA]))
-    return np.asarray(patches == largest, np.bool_)
+    areas = sizes[1:, cv2.CC_STAT_AREA]
+    crack = np.isin(patches, 1 + np.flatnonzero(areas >= _PATCH * areas.max()))
+    seen = crack & (_share()[:, :, 0] >= 0.5)
+    return seen if seen.any() else crack
 
 
 def _shading(
@@ -269,11 +276,16 @@ def _blended(wall: Floats, patch: Floats) -> Floats:
     Two textures that are averaged grow smooth, and a smooth frame would give the patch away: what
     deviates from 1 is added in quadrature, which keeps the roughness.
     """
-    inwards = np.minimum(np.arange(SIDE), np.arange(SIDE)[::-1]) + 0.5
-    ramp = 0.5 - 0.5 * np.cos(np.pi * np.minimum(inwards / _FEATHER, 1))
-    share = (ramp[:, None] * ramp[None, :])[:, :, None].astype(np.float32)
+    share = _share()
     mixed = share * (patch - 1) + (1 - share) * (wall - 1)
     return np.asarray(1 + mixed / np.sqrt(share**2 + (1 - share) ** 2), np.float32)
+
+
+def _share() -> Floats:
+    """How much of a blended crop shows, (227, 227, 1): 0 at its rim, 1 inside."""
+    inwards = np.minimum(np.arange(SIDE), np.arange(SIDE)[::-1]) + 0.5
+    ramp = 0.5 - 0.5 * np.cos(np.pi * np.minimum(inwards / _FEATHER, 1))
+    return (ramp[:, None] * ramp[None, :])[:, :, None].astype(np.float32)
 
 
 # -------------------------------------------------------------------------------------- quilting
