@@ -32,15 +32,17 @@ MAY_IMPORT: dict[str, set[str]] = {
     "tiling": {"runtime"},  # the side of the model's input
     "score_map": set(),
     "verdict": {"score_map", "tiling"},
+    "views": {"examining", "runtime", "tiling", "verdict"},
     "batching": set(),
     "inbox": set(),
     # what can be asked of any model, and of its card
     "runtime": set(),
     "runtime.weights": set(),
+    "examining": {"runtime"},
     "registry": {"locking"},
     # one outside world each
     "arrivals": {"inbox"},
-    "images": {"runtime"},  # the side of the model's input
+    "images": {"runtime", "tiling"},  # the side of the model's input; where tiles lie
     "runtime.openvino": {"runtime", "runtime.weights"},
     "runtime.reference": {"runtime"},
     "store": {"packaged"},
@@ -50,11 +52,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "reporting": {"__version__", "health.drift"},
     # the parts brought together, each in one place
     "agreement": {"registry", "runtime"},
-    "pipeline": {"inbox", "runtime", "verdict"},  # its adapters are Protocols
+    "pipeline": {"examining", "inbox", "runtime", "verdict", "views"},  # its adapters are Protocols
     "heartbeat": {"agreement", "health", "pipeline", "registry"},
-    "champion": {"agreement", "pipeline", "registry", "runtime", "settings"},
+    "champion": {"agreement", "pipeline", "registry", "runtime", "settings", "views"},
     "audit": {"inbox"},
-    "scoring": {"inbox", "runtime", "verdict"},
+    "scoring": {"examining", "inbox", "runtime", "views"},
     "suspects": set(),
     "driftwatch": {"health", "health.drift"},
     "inspector": {
@@ -100,7 +102,9 @@ ADAPTERS = {
 # The modules through which alone a library is reached.
 DOORS: dict[str, set[str]] = {
     "watchdog": {"arrivals.watcher"},
-    "cv2": {"images", "images.keypoints", "images.light", "images.warping"},
+    "cv2": {"images", "images.conversion", "images.keypoints", "images.light",
+            "images.photographs", "images.strips", "images.warping", "images.whole"},
+    "pyvips": {"images.strips"},
     "openvino": {"runtime.openvino"},
     "h5py": {"runtime.weights"},
     "keras": {"lenet", "runtime.reference", "training.fitting", "training.making",
@@ -127,7 +131,7 @@ DOORS: dict[str, set[str]] = {
 }  # fmt: skip
 CLICKS = {"cli", "training.campaign", "training.ship"}  # everything below cli may use click
 
-HEAVY = ("tensorflow", "keras", "cv2", "openvino", "sklearn", "scipy", "matplotlib")
+HEAVY = ("tensorflow", "keras", "cv2", "pyvips", "openvino", "sklearn", "scipy", "matplotlib")
 
 
 @cache
