@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -59,7 +61,8 @@ def _all_alike(random: np.random.Generator) -> NDArray[np.float64]:
 
 def _in_blocks(random: np.random.Generator) -> NDArray[np.float64]:
     """Blocks of 2 x 2, the worst for a rule of so many tiles."""
-    return np.kron(random.random((SIDE_TILES // 2, SIDE_TILES // 2)), np.ones((2, 2)))
+    blocks = random.random((SIDE_TILES // 2, SIDE_TILES // 2))
+    return blocks.repeat(2, axis=0).repeat(2, axis=1)
 
 
 def _in_pairs_that_take_turns(random: np.random.Generator) -> NDArray[np.float64]:
@@ -171,6 +174,19 @@ def test_what_a_proof_takes(wish: Wish, normals: int, photographs: int) -> None:
     assert tiled_promise.normals_needed(wish, 0.95) == normals
     assert tiled_promise.photographs_needed(wish, 0.95) == photographs
     assert (1 - wish.tile_rate) ** normals <= 0.05 < (1 - wish.tile_rate) ** (normals - 1)
+
+
+def test_the_table_of_the_documentation_is_true() -> None:
+    text = (Path(__file__).parents[1] / "docs/photographs-verdict.md").read_text()
+    rows = re.findall(r"^\| (\d+) \| ([\d,]+) \| ([\d,]+) \| (\d+) \|$", text, re.MULTILINE)
+    assert len(rows) == 3
+    for per_1000, *told in rows:
+        one, two = (Wish(float(per_1000), TWELVE, min_tiles) for min_tiles in (1, 2))
+        assert [int(number.replace(",", "")) for number in told] == [
+            tiled_promise.normals_needed(one, 0.95),
+            tiled_promise.normals_needed(two, 0.95),
+            tiled_promise.photographs_needed(one, 0.95),
+        ]
 
 
 def test_as_many_normals_as_are_needed_prove_it_and_one_fewer_does_not() -> None:
