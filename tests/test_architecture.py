@@ -31,11 +31,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "locking": set(),
     "verdict": set(),
     "batching": set(),
+    "likeness": set(),
     "inbox": set(),
     # what can be asked of any model, and of its card
     "runtime": set(),
     "runtime.weights": set(),
-    "registry": {"locking"},
+    "registry": {"likeness", "locking"},
     # one outside world each
     "arrivals": {"inbox"},
     "images": {"runtime"},  # the side of the model's input
@@ -44,7 +45,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "store": {"packaged"},
     "filing": {"inbox"},
     "health": {"health.drift", "inbox", "locking"},
-    "health.drift": set(),  # arithmetic, for the publisher and the reports as well
+    "health.drift": {"likeness"},  # arithmetic, for the publisher and the reports as well
     "reporting": {"__version__", "health.drift"},
     # the parts brought together, each in one place
     "agreement": {"registry", "runtime"},
@@ -54,7 +55,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "audit": {"inbox"},
     "scoring": {"inbox", "runtime", "verdict"},
     "suspects": set(),
-    "driftwatch": {"health", "health.drift"},
+    "driftwatch": {"health", "health.drift", "likeness"},
     "inspector": {
         "arrivals", "batching", "champion", "health", "heartbeat", "pipeline", "registry",
         "settings",
@@ -75,8 +76,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "evaluation": {"dataset", "runtime"},
     "lenet": {"runtime"},
     "training": {
-        "agreement", "dataset", "evaluation", "health.drift", "learned", "lenet", "locking",
-        "registry", "runtime",
+        "agreement", "dataset", "evaluation", "learned", "lenet", "likeness", "locking", "registry",
+        "runtime",
     },
     "training.worker": {"dataset", "images", "lenet", "training"},
     "training.campaign": {"dataset", "images", "training"},
