@@ -31,8 +31,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from crackwatch import locking
 from crackwatch.errors import ModelError, ModelMissing, ModelTampered
 from crackwatch.registry.card import (
@@ -382,7 +380,7 @@ class Registry:
         if not is_id(new) or not (is_id(old) or old == _NOBODY):
             return None
         decision = None
-        with contextlib.suppress(ValidationError):  # there is none
+        with contextlib.suppress(ValueError):  # there is none
             decision = Decision.model_validate_json(rest)
         return _Promotion(None if old == _NOBODY else old, new, decision)
 
