@@ -22,6 +22,7 @@ from scipy.special import expit
 from crackwatch import dataset, evaluation, learned, locking
 from crackwatch.dataset import Decode, Leaks, Problem
 from crackwatch.errors import LockedError, ModelError
+from crackwatch.evaluation import Measures
 from crackwatch.registry import Card, Registry, Threshold, new_id
 from crackwatch.runtime import Classifier
 from crackwatch.training import calibration, crew, honest, replaying, sources
@@ -43,6 +44,7 @@ from crackwatch.training.describing import (
     learned_of,
     reference_in,
     scores_in,
+    unrelated,
 )
 from crackwatch.training.gate import Comparison
 from crackwatch.training.planning import (
@@ -109,7 +111,8 @@ class Result:
     champion: Duel | None
     challenger: Duel
     comparison: Comparison | None
-    leaks: Leaks | None  # pairs that a split by chance would have divided
+    leaks: Leaks | None  # pairs that a split by chance would have divided; None without folds
+    unrelated: Measures | None  # the challenger's where no picture is part of any pair; as leaks
     suspects: tuple[Suspect, ...]
     replay: Replay
     problems: tuple[Problem, ...]
@@ -127,6 +130,7 @@ class Result:
             "challenger": self.challenger.as_json(),
             "comparison": asdict(self.comparison) if self.comparison else None,
             "leaks": asdict(self.leaks) if self.leaks else None,
+            "challenger_without_overlaps": self.unrelated.as_json() if self.unrelated else None,
             "suspects": [asdict(suspect) for suspect in self.suspects],
             "replay": self.replay.as_json(),
             "problems": [asdict(problem) for problem in self.problems],
@@ -318,9 +322,11 @@ def _publish(
     challenger = Challenger(made, described, scores, suspects, replay)
     model, verdict = enter(registry, request, plan, challenger, rival)
     compared = verdict.positions
-    measured = evaluation.measure(
-        scores[compared], pictures.labels[compared], in_force(request, threshold)
-    )
+
+    def measured(positions: NDArray[np.intp]) -> Measures:
+        labels = pictures.labels[positions]
+        return evaluation.measure(scores[positions], labels, in_force(request, threshold))
+
     return Result(
         model=model,
         promoted=verdict.promoted,
@@ -329,9 +335,10 @@ def _publish(
         train=counts(pictures, plan.train),
         validation=counts(pictures, compared),
         champion=verdict.champion,
-        challenger=Duel(model, measured),
+        challenger=Duel(model, measured(compared)),
         comparison=verdict.comparison,
         leaks=plan.leaks,
+        unrelated=measured(compared[unrelated(plan)[compared]]) if plan.recipe.folds else None,
         suspects=suspects,
         replay=replay,
         problems=pictures.problems + pictures.contradictions,
