@@ -47,6 +47,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "health": {"health.drift", "inbox", "locking"},
     "health.drift": {"likeness"},  # arithmetic, for the publisher and the reports as well
     "reporting": {"__version__", "health.drift"},
+    "reporting.render_promise": {"promise"},
     # the parts brought together, each in one place
     "agreement": {"registry", "runtime"},
     "pipeline": {"inbox", "runtime", "verdict"},  # its adapters are Protocols
