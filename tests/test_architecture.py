@@ -121,7 +121,8 @@ DOORS: dict[str, set[str]] = {
         "training.retraining",
     },
     "matplotlib": {
-        "evaluation.contact_sheet", "evaluation.operating", "evaluation.plots", "evaluation.style",
+        "evaluation.contact_sheet", "evaluation.operating", "evaluation.plot_tradeoffs",
+        "evaluation.plot_verdicts", "evaluation.plots", "evaluation.shown", "evaluation.style",
     },
 }  # fmt: skip
 CLICKS = {"cli", "training.campaign", "training.ship"}  # everything below cli may use click
