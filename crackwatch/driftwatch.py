@@ -16,7 +16,8 @@ from typing import Final, Protocol
 from crackwatch.domain import DayDrift, DriftFinding, Window, day_begins, working_day
 from crackwatch.errors import StoreError
 from crackwatch.health.board import Board
-from crackwatch.health.drift import MIN_PICTURES, REMEDY, Reference, SeenLike, assess, in_words
+from crackwatch.health.drift import REMEDY, SeenLike, assess, in_words
+from crackwatch.likeness import MIN_PICTURES, Reference
 
 PROBLEM: Final = "drift"
 LOOK_EVERY_S: Final = 600.0

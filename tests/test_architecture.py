@@ -34,12 +34,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "verdict": {"score_map", "tiling"},
     "views": {"examining", "runtime", "tiling", "verdict"},
     "batching": set(),
+    "likeness": set(),
     "inbox": set(),
     # what can be asked of any model, and of its card
     "runtime": set(),
     "runtime.weights": set(),
     "examining": {"runtime"},
-    "registry": {"locking"},
+    "registry": {"likeness", "locking"},
     # one outside world each
     "arrivals": {"inbox"},
     "images": {"runtime", "tiling"},  # the side of the model's input; where tiles lie
@@ -48,8 +49,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "store": {"packaged"},
     "filing": {"inbox"},
     "health": {"health.drift", "inbox", "locking"},
-    "health.drift": set(),  # arithmetic, for the publisher and the reports as well
+    "health.drift": {"likeness"},  # arithmetic, for the publisher and the reports as well
     "reporting": {"__version__", "health.drift"},
+    "reporting.render_promise": {"promise"},
     # the parts brought together, each in one place
     "agreement": {"registry", "runtime"},
     "pipeline": {"examining", "inbox", "runtime", "verdict", "views"},  # its adapters are Protocols
@@ -58,7 +60,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "audit": {"inbox"},
     "scoring": {"examining", "inbox", "runtime", "views"},
     "suspects": set(),
-    "driftwatch": {"health", "health.drift"},
+    "driftwatch": {"health", "health.drift", "likeness"},
     "inspector": {
         "arrivals", "batching", "champion", "health", "heartbeat", "pipeline", "registry",
         "settings",
@@ -80,8 +82,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "evaluation": {"dataset", "runtime"},
     "lenet": {"runtime"},
     "training": {
-        "agreement", "dataset", "evaluation", "health.drift", "learned", "lenet", "locking",
-        "registry", "runtime",
+        "agreement", "dataset", "evaluation", "learned", "lenet", "likeness", "locking", "registry",
+        "runtime",
     },
     "training.worker": {"dataset", "images", "lenet", "training"},
     "training.campaign": {"dataset", "images", "training"},
@@ -126,7 +128,8 @@ DOORS: dict[str, set[str]] = {
         "training.retraining",
     },
     "matplotlib": {
-        "evaluation.contact_sheet", "evaluation.operating", "evaluation.plots", "evaluation.style",
+        "evaluation.contact_sheet", "evaluation.operating", "evaluation.plot_tradeoffs",
+        "evaluation.plot_verdicts", "evaluation.plots", "evaluation.shown", "evaluation.style",
     },
 }  # fmt: skip
 CLICKS = {"cli", "training.campaign", "training.ship"}  # everything below cli may use click

@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,10 +14,16 @@ import termios
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from crackwatch.cli import retrain
+from crackwatch.dataset import Leaks
+from crackwatch.evaluation import measure
 from crackwatch.registry import Registry
-from crackwatch.training.retraining import alone
+from crackwatch.training.deciding import Duel
+from crackwatch.training.replaying import Replay
+from crackwatch.training.retraining import Result, alone
 from tests.labelled import contents, draw
 
 
@@ -25,6 +32,10 @@ def station(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("station")
     (folder / "config.toml").touch()
     draw(folder / "dataset", 52, 60)
+    for number in range(3):  # copies, which no split may divide
+        for label in ("anomaly", "normal"):
+            picture = folder / "dataset" / label / f"{number:03}.png"
+            shutil.copy(picture, picture.with_stem(f"copy-{number}"))
     return folder
 
 
@@ -54,12 +65,17 @@ def test_a_training_ends_in_one_document_on_standard_output(station: Path) -> No
     assert document["promoted"] is True
     assert document["champion"] is None
     assert document["challenger"]["id"] == document["model"]
-    assert document["train"]["anomaly"] == document["validation"]["anomaly"] == 52
-    assert document["leaks"]["equal"] == 0
+    assert document["train"]["anomaly"] == document["validation"]["anomaly"] == 55
+    assert document["leaks"]["equal"] == 4  # two in three of the six pairs, by chance
+    without = document["challenger_without_overlaps"]
+    assert 0 < without["tp"] + without["fn"] <= 52 - 3  # some of those drawn look alike, too
+    assert 52 < without["n"] <= 52 + 60 - 6
     assert document["replay"] == {"replayed": 0, "missing": 0, "flipped": 0, "flips": []}
     registry = Registry(station / "models")
     assert registry.champion() == document["model"]
-    assert registry.verify(document["model"]).seed == 5
+    card = registry.verify(document["model"])
+    assert card.seed == 5
+    assert card.scores["out_of_fold_without_overlaps"] == without
     assert "fold-1: epoch 1/1" in done.stderr
     assert "whole: done, " in done.stderr
     decision = json.loads(done.stderr.splitlines()[-1])
@@ -67,6 +83,42 @@ def test_a_training_ends_in_one_document_on_standard_output(station: Path) -> No
     assert decision["reason"] == document["reason"]
     assert "learning from" in done.stderr
     assert "oneDNN" not in done.stderr  # TensorFlow's start-up lines help nobody
+
+
+@pytest.mark.parametrize("related", [4, 0])
+def test_the_table_has_the_figures_without_related_pictures_where_there_are_any(
+    related: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels = np.repeat(np.array([1, 0], np.int8), 10)
+    scores = np.where(labels == 1, 0.9, 0.1)
+    scores[:2] = 0.1
+    apart = slice(related // 2, 20 - related // 2)
+    result = Result(
+        model="new",
+        promoted=True,
+        reason="promoted: there was no champion",
+        seconds=1.0,
+        train={"anomaly": 10, "normal": 10},
+        validation={"anomaly": 10, "normal": 10},
+        champion=None,
+        challenger=Duel("new", measure(scores, labels, 0.5)),
+        comparison=None,
+        leaks=Leaks(1, 0, related),
+        unrelated=measure(scores[apart], labels[apart], 0.5),
+        suspects=(),
+        replay=Replay(0, 0, ()),
+        problems=(),
+    )
+    retrain._print(result)
+    told = capsys.readouterr().out
+    assert f"0 near duplicates, {related} overlapping crops" in told
+    rows = [line.split() for line in told.splitlines()]
+    assert ["challenger", "0.5000", "8", "2", "0"] in [row[:5] for row in rows]
+    assert (["without*", "0.5000", "8", "0", "0"] in [row[:5] for row in rows]) == bool(related)
+    assert ("without the 4 pictures that have a copy or an overlapping crop" in told) == bool(
+        related
+    )
+    assert ("8 anomalies and 8 normals are left" in told) == bool(related)
 
 
 def test_too_little_data_names_folder_count_need_and_remedy(tmp_path: Path) -> None:

@@ -1,7 +1,13 @@
-"""Decisions at the level of scores: at which threshold, against which labels, and with which reason."""
+"""Decisions at the level of scores: at which threshold, against which labels, and with which reason.
+
+And what is told of one that its process did not live to carry out.
+"""
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,11 +17,15 @@ from numpy.typing import NDArray
 
 from crackwatch.dataset import Pictures, PixelCache
 from crackwatch.dataset.copies import FOLDED
+from crackwatch.registry import Registry
 from crackwatch.training import calibration
 from crackwatch.training.deciding import Judged, audit, judge
 from crackwatch.training.honest import Champion
 from crackwatch.training.planning import Plan, Request
 from crackwatch.training.recipes import STATION
+from crackwatch.training.replaying import Replay
+from crackwatch.training.retraining import Challenger, enter
+from tests.model_folders import card
 
 CRACKS, NORMALS = 455, 4000  # of the base data
 REVIEWED = 200
@@ -171,3 +181,52 @@ def test_where_no_crack_has_two_honest_scores_nothing_is_promoted_and_a_way_out_
     assert not verdict.promoted
     assert "--promote always" in verdict.reason
     assert verdict.positions.tolist() == list(range(6, 12))
+
+
+# Dies by SIGKILL where it would rename a file to be the champion's pointer, if it is told to.
+ENTERING = """
+import os, signal, sys
+from pathlib import Path
+
+sys.path.insert(0, sys.argv[1])
+from tests.test_deciding import enter_the_models_of
+
+def hook(event, arguments):
+    if event == "os.rename" and os.path.basename(arguments[1]) == "champion":
+        os.kill(os.getpid(), signal.SIGKILL)
+
+if sys.argv[3] == "die":
+    sys.addaudithook(hook)
+enter_the_models_of(Path(sys.argv[2]), sys.argv[4])
+"""
+
+
+def enter_the_models_of(folder: Path, model_id: str) -> None:
+    """Publishes and promotes a challenger whose files are only bytes."""
+    there = station(folder, 0)
+    made = folder / model_id
+    made.mkdir()
+    (made / "lenet.keras").write_bytes(b"weights")
+    challenger = Challenger(made, card(model_id), there.challenger, (), Replay(0, 0, ()))
+    registry = Registry(folder / "models")
+    enter(registry, asked(), there.plan, challenger, lambda: "there was no champion")
+
+
+def test_killed_between_publishing_and_promoting_no_card_tells_of_a_promotion(
+    tmp_path: Path,
+) -> None:
+    def run(what: str, model_id: str) -> int:
+        root = Path(__file__).parents[1]
+        arguments = [str(root), str(tmp_path), what, model_id]
+        return subprocess.run([sys.executable, "-c", ENTERING, *arguments]).returncode
+
+    registry = Registry(tmp_path / "models")
+    assert run("die", "one") == -signal.SIGKILL
+    assert registry.ids() == ["one"]
+    assert registry.champion() is None
+    assert registry.verify("one").decisions == ()
+    assert run("live", "two") == 0
+    assert registry.champion() == "two"
+    (decision,) = registry.verify("two").decisions
+    assert (decision.what, decision.reason) == ("promotion", "promoted: there was no champion")
+    assert registry.verify("one").decisions == ()

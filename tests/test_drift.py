@@ -36,24 +36,19 @@ from crackwatch.domain import (
     Window,
 )
 from crackwatch.driftwatch import DriftWatch
-from crackwatch.errors import StoreError
+from crackwatch.errors import ModelTampered, StoreError
 from crackwatch.health import status
 from crackwatch.health.board import Board
 from crackwatch.health.drift import (
     FLOOR,
-    MIN_PICTURES,
-    Reference,
-    Seen,
     assess,
     distance,
     in_words,
     p_value,
-    reference_of,
-    spread_of,
 )
 from crackwatch.images import light
-from crackwatch.registry import Reference as CardReference
-from crackwatch.registry import Registry
+from crackwatch.likeness import MIN_PICTURES, Reference, Seen, reference_of, spread_of
+from crackwatch.registry import Registry, read_card
 from crackwatch.runtime import load as load_classifier
 from crackwatch.settings import load
 from crackwatch.store.drift import sample_of
@@ -254,7 +249,7 @@ def test_a_model_that_does_not_say_what_it_learned_from_is_no_drift() -> None:
 
 
 def test_a_reference_survives_the_card() -> None:
-    written = card("m", reference=CardReference.model_validate(LEARNED.document())).to_json()
+    written = card("m", reference=LEARNED.document()).to_json()
     assert len(written) < 60_000
     again = Reference.of_card(json.loads(written))
     assert again is not None
@@ -280,6 +275,33 @@ def test_a_reference_survives_the_card() -> None:
 )
 def test_a_card_without_a_usable_reference_gives_none(document: dict[str, Any]) -> None:
     assert Reference.of_card(document) is None
+
+
+@pytest.mark.parametrize(
+    ("strange", "why"),
+    [
+        ({"threshold": 0.5}, "score is missing"),
+        ({**LEARNED.document(), "threshold": 1.5}, "a threshold from 0 to 1"),
+        ({**LEARNED.document(), "normal": [1, 2]}, "is no reference"),
+        ({**LEARNED.document(), "score": {"n": 3, "quantiles": [2, 1]}}, "ascending"),
+    ],
+)
+def test_a_model_with_a_strange_reference_is_refused(
+    tmp_path: Path, strange: dict[str, Any], why: str
+) -> None:
+    document = json.loads(card("m").to_json()) | {"reference": strange}
+    (tmp_path / "card.json").write_text(json.dumps(document))
+    with pytest.raises(ModelTampered, match=f"reference: .*{why}"):
+        read_card(tmp_path)
+
+
+def test_what_a_newer_program_adds_to_a_reference_stays_in_the_card(tmp_path: Path) -> None:
+    more = {**LEARNED.document(), "colour": {"n": 3, "quantiles": [1.0, 2.0]}}
+    document = json.loads(card("m").to_json()) | {"reference": more}
+    (tmp_path / "card.json").write_text(json.dumps(document))
+    kept = json.loads(read_card(tmp_path).to_json())
+    assert kept["reference"] == more
+    assert Reference.of_card(kept) == Reference.of_card({"reference": LEARNED.document()})
 
 
 def test_a_reference_needs_normal_pictures_and_few_anomalies_make_no_distribution() -> None:

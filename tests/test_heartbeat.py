@@ -371,7 +371,9 @@ def test_a_model_that_goes_is_asked_once_more_and_the_next_one_does_not_answer_f
             bench.queue.put(station.arrival("a.jpg"))
             wait_until(lambda: len(station.rows()) == 1)
             station.classifier.off = 2e-3
-            install_starter(registry, packaged.starter())  # champion, as there was none
+            starter = install_starter(registry, packaged.starter())
+            assert starter is not None
+            registry.promote(starter)
             bench.queue.put(station.arrival("b.jpg"))
             wait_until(lambda: len(station.rows()) == 2)
     first, second = {row["source"]: row["model_pk"] for row in station.rows()}.values()

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from crackwatch.errors import LockedError, ModelError, ModelMissing, ModelTampered
-from crackwatch.registry import Card, Guarantee, Registry, Threshold, new_id, read_card
+from crackwatch.registry import Card, Decision, Guarantee, Registry, Threshold, new_id, read_card
 from tests.model_folders import card, publish
 
 
@@ -421,6 +421,116 @@ def test_a_publisher_killed_at_any_moment_leaves_whole_models_and_valid_pointers
             assert hidden == [".lock"]
         first = int(ids[-1][1:]) + 1 if ids else 0
     assert len(registry.ids()) > 8, "the children hardly came to publish anything"
+
+
+# A process of its own, with few libraries: it forks, once for each moment to be killed at.
+KILLED_EVERYWHERE = """
+    import os, shutil, signal, sys
+    from pathlib import Path
+    from crackwatch.registry import Card, Decision, Registry
+
+    CHANGES = {"os.mkdir", "os.rename", "os.remove", "os.rmdir"}
+
+    def dying(left):
+        def hook(event, arguments):
+            nonlocal left
+            writes = event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR)
+            if writes or event in CHANGES:
+                if not left:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                left -= 1
+        return hook
+
+    def work(registry, card, decision):
+        with registry.staging() as staged:
+            (staged / "lenet.keras").write_bytes(b"weights of two")
+            registry.publish(staged, card)
+            registry.promote(card.id, decision)
+
+    before = Path(sys.argv[1])
+    card, decision = Card.model_validate_json(sys.argv[2]), Decision.model_validate_json(sys.argv[3])
+    changes = 0
+    while True:
+        folder = before.with_name(f"killed-{changes:03}")
+        shutil.copytree(before, folder)
+        pid = os.fork()
+        if not pid:
+            try:
+                sys.addaudithook(dying(changes))
+                work(Registry(folder), card, decision)
+                os._exit(0)
+            finally:
+                os._exit(1)
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        if status != -signal.SIGKILL:
+            sys.exit(status)
+        changes += 1
+"""
+
+
+@pytest.mark.parametrize("champion", ["one", None])
+def test_killed_before_any_change_of_a_file_no_card_tells_of_a_promotion_that_was_not(
+    registry: Registry, champion: str | None
+) -> None:
+    publish(registry, "one")
+    if champion:
+        registry.promote(champion)
+    decision = Decision(
+        what="promotion",
+        decided_at=datetime(2026, 11, 23, 7, tzinfo=UTC),
+        decided_by="änna",
+        reason="promoted: no worse\nthan before",
+        figures={"comparison": {"f1_interval": [-0.1, 1 / 3], "flips": None}},
+    )
+    code = textwrap.dedent(KILLED_EVERYWHERE)
+    arguments = (str(registry.folder), card("two").to_json(), decision.model_dump_json())
+    subprocess.run([sys.executable, "-c", code, *arguments], check=True)
+    told, pending = [], 0
+    for folder in sorted(registry.folder.parent.glob("killed-*")):
+        found = Registry(folder)
+        promoted = found.champion() == "two"
+        told.append(promoted)
+        for looked in ("as it was left", "after the next lock"):
+            assert found.champion() == ("two" if promoted else champion), looked
+            assert found.previous() == (champion if promoted else None), looked
+            if "two" in found.ids():
+                assert found.verify("two").decisions == ((decision,) if promoted else ()), looked
+                written = read_card(found.folder_of("two")).decisions
+                assert written == () or promoted, looked
+                pending += promoted and not written
+            with found.lock():
+                pass
+        assert promoted == ("two" in found.ids() and written == (decision,))
+        assert [entry.name for entry in folder.glob(".*")] == [".lock"]
+    assert told == sorted(told)
+    assert len(told) > told.count(True) > 3, "it was hardly ever killed in between"
+    assert pending, "it was never killed between the pointer and the card"
+
+
+def test_a_promotion_whose_card_is_lost_meanwhile_is_not_in_the_way(registry: Registry) -> None:
+    publish(registry, "one")
+    publish(registry, "two")
+    registry.promote("one")
+    decision = Decision(
+        what="promotion", decided_at=datetime.now(UTC), decided_by="anna", reason="no worse"
+    )
+    # as promote leaves it when it dies behind its first pointer
+    (registry.folder / ".promotion").write_text(f"one two\n{decision.model_dump_json()}\n")
+    (registry.folder / "champion").write_text("two\n")
+    assert registry.card("two").decisions == (decision,)
+    (registry.folder / "two" / "card.json").write_text("{")
+    assert registry.rollback() == "one"
+    assert not (registry.folder / ".promotion").exists()
+
+
+def test_a_decision_on_the_champion_itself_is_written_down_at_once(registry: Registry) -> None:
+    publish(registry, "one")
+    registry.promote("one")
+    decision = Decision(
+        what="promotion", decided_at=datetime.now(UTC), decided_by="anna", reason="no worse"
+    )
+    registry.promote("one", decision)
+    assert read_card(registry.folder_of("one")).decisions == (decision,)
 
 
 # ------------------------------------------------------------------------------- the threshold

@@ -181,14 +181,25 @@ def _print(result: Result) -> None:
             f"{result.leaks.total} pairs would have leaked in a split by chance, none did in this: "
             f"{leaked(result.leaks)}"
         )
+    rows = [("challenger", result.challenger.measures)]
+    if result.champion is not None:
+        rows.insert(0, ("champion", result.champion.measures))
+    alone = result.unrelated
+    related = 0 if alone is None else result.challenger.measures.n - alone.n
+    if alone is not None and related:
+        rows.append(("  without*", alone))
     click.echo(f"{'':10}  threshold   found  escapes  false alarms      F1  PR area     ECE")
-    for role, duel in (("champion", result.champion), ("challenger", result.challenger)):
-        if duel is not None:
-            found = duel.measures
-            click.echo(
-                f"{role:10}  {found.threshold:9.4f}  {found.tp:6}  {found.fn:7}  {found.fp:12}  "
-                f"{_shown(found.f1):>6}  {_shown(found.pr_auc):>7}  {_shown(found.ece):>6}"
-            )
+    for role, found in rows:
+        click.echo(
+            f"{role:10}  {found.threshold:9.4f}  {found.tp:6}  {found.fn:7}  {found.fp:12}  "
+            f"{_shown(found.f1):>6}  {_shown(found.pr_auc):>7}  {_shown(found.ece):>6}"
+        )
+    if alone is not None and related:
+        click.echo(
+            f"* the challenger without the {related} pictures that have a copy or an overlapping "
+            f"crop among the others: {alone.tp + alone.fn} anomalies and {alone.fp + alone.tn} "
+            "normals are left"
+        )
     if result.champion is not None:
         click.echo(f"champion was {result.champion.model}")
     _print_suspects(result)

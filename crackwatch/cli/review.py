@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,17 +16,18 @@ from crackwatch.cli.options import config_option, echo_json, format_option, load
 from crackwatch.cli.progress import progress_bar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from datetime import datetime
 
     from crackwatch.review.copies import Copies
     from crackwatch.review.exchange import Imported, Table
     from crackwatch.review.listing import Reviewed
     from crackwatch.review.locating import Locator
-    from crackwatch.review.marking import Marked, Marker
+    from crackwatch.review.marking import Marker
+    from crackwatch.review.rendering import Documents
     from crackwatch.settings import Settings
     from crackwatch.store.inspected import Inspected
-    from crackwatch.store.reviews import Review, ReviewBooks
+    from crackwatch.store.reviews import ReviewBooks
 
 _ROWS_ON_A_SCREEN = 20
 _LABELS = ("crack", "ok")
@@ -74,6 +75,7 @@ def mark_command(
     settings = load_settings(config)
     spoken_by = who(by)
     from crackwatch.errors import UsageError
+    from crackwatch.review import rendering
     from crackwatch.review.marking import WORDS, checked_note
 
     written = checked_note(note)
@@ -87,20 +89,11 @@ def mark_command(
                 raise
             seen = marker.read(moved)  # the running station has just filed it
         marked = marker.mark(seen, WORDS[label], spoken_by, written)
-        shown = station.marked(marked, seen.path)
+        shown = station.documents.marked(marked, seen.path)
     if output_format == "json":
         echo_json(shown)
         return
-    verb = "marked" if marked.changed else "was marked already"
-    click.echo(f"{verb} {shown['label']} by {_plain(shown['by'])}: {shown['path']}")
-    if marked.inspection is not None:
-        score = "" if shown["score"] is None else f", score {shown['score']:.4f}"
-        opinion = {True: "agrees", False: "DISAGREES", None: "has no verdict"}[shown["agrees"]]
-        click.echo(f"inspection {marked.inspection.id} {opinion}: {shown['verdict']}{score}")
-    others = [each for each in shown["earlier"] if each["label"] != shown["label"]]
-    for each in others:
-        click.echo(f"earlier label {each['label']} by {_plain(each['by'])}, {each['at']}")
-    click.echo(f"to learn from: {shown['picture']}")
+    click.echo("\n".join(rendering.marked_lines(shown)))
 
 
 # ---------------------------------------------------------------------------------------- list
@@ -172,28 +165,20 @@ def list_command(
 def _show_band(
     station: _Station, waiting: Sequence[Inspected], limit: int | None, output_format: str
 ) -> None:
-    documents = [station.waiting(each) for each in waiting[:limit]]
+    from crackwatch.review import rendering
+
+    documents = [station.documents.waiting(each) for each in waiting[:limit]]
     if output_format == "json":
         echo_json({"waiting": len(waiting), "shown": len(documents), "band": documents})
     elif output_format == "csv":
-        _echo_csv(documents, _BAND_COLUMNS)
+        rendering.write_csv(sys.stdout, documents, rendering.BAND_COLUMNS)
     else:
         if station.settings.model.review_band is None:
             click.echo(
                 "This station has no review band: set model.review_low and model.review_high.",
                 err=True,
             )
-        click.echo(f"{len(waiting):,} waiting for a person's eye")
-        for each in documents:
-            click.echo(
-                f"  {each['inspection']:>8}  {each['score']:.4f}  {each['verdict']:<8}"
-                f"{each['path']}"
-            )
-        _echo_more(len(waiting), len(documents))
-        if documents:
-            click.echo(
-                f"Say what one shows: crackwatch review mark {documents[0]['inspection']} ok"
-            )
+        click.echo("\n".join(rendering.band_lines(documents, len(waiting))))
 
 
 def _show_reviews(
@@ -203,7 +188,9 @@ def _show_reviews(
     limit: int | None,
     output_format: str,
 ) -> None:
-    documents = [station.reviewed(each, lost) for each in found]
+    from crackwatch.review import rendering
+
+    documents = [station.documents.reviewed(each, lost) for each in found]
     counts = {
         "crack": sum(each["label"] == "crack" for each in documents),
         "ok": sum(each["label"] == "ok" for each in documents),
@@ -215,35 +202,9 @@ def _show_reviews(
         echo_json({**counts, "shown": len(shown), "reviews": shown})
         return
     if output_format == "csv":
-        _echo_csv(shown, _REVIEW_COLUMNS)
+        rendering.write_csv(sys.stdout, shown, rendering.REVIEW_COLUMNS)
         return
-    click.echo(
-        f"{len(documents):,} reviewed: {counts['crack']:,} crack, {counts['ok']:,} ok; "
-        f"{counts['disagreeing']:,} against the verdict, {counts['contradictions']:,} contradictory"
-    )
-    for each in shown:
-        score = "" if each["score"] is None else f"{each['score']:.4f}"
-        opinion = {True: "agrees", False: "DISAGREES", None: ""}[each["agrees"]]
-        click.echo(
-            f"  {each['at'][:16].replace('T', ' ')}  {each['label']:<6}{_plain(each['by']):<12} "
-            f"{score:<7}{each['verdict'] or '':<9}{opinion:<10} {each['path'] or each['picture']}"
-        )
-        if each["note"]:
-            click.echo(f"      note: {_plain(each['note'])}")
-        if each["contradictory"]:
-            click.echo("      both labels were given:")
-            for one in each["labels"]:
-                click.echo(f"        {one['label']:<6}{_plain(one['by'])}, {one['at']}")
-        if each["in_conflict"]:
-            click.echo("      a file with equal pixels has the other label: retrain uses neither")
-        if each["copy_lost"]:
-            click.echo("      its copy is gone: mark it again")
-    _echo_more(len(documents), len(shown))
-
-
-def _echo_more(total: int, shown: int) -> None:
-    if total > shown:
-        click.echo(f"and {total - shown:,} more: --limit {total}, or --format json or csv for all")
+    click.echo("\n".join(rendering.review_lines(shown, counts, len(documents))))
 
 
 # ----------------------------------------------------------------------------- import and export
@@ -272,9 +233,9 @@ def import_command(table: Path, by: str | None, config: str | None, output_forma
     from datetime import UTC, datetime
 
     from crackwatch.errors import UsageError
-    from crackwatch.review import exchange
+    from crackwatch.review import exchange, rendering
 
-    name = _plain(os.fsdecode(os.fsencode(table)))
+    name = rendering.plain(os.fsdecode(os.fsencode(table)))
     try:
         content = table.read_bytes()
     except OSError as exc:
@@ -294,6 +255,8 @@ def import_command(table: Path, by: str | None, config: str | None, output_forma
 
 
 def _show_import(name: str, parsed: Table, result: Imported, output_format: str) -> None:
+    from crackwatch.review.rendering import plain
+
     if output_format == "json":
         echo_json(
             {
@@ -302,7 +265,7 @@ def _show_import(name: str, parsed: Table, result: Imported, output_format: str)
                 "without_label": parsed.without_label,
                 "ignored_columns": list(parsed.ignored_columns),
                 "refused": [
-                    {"line": each.line, "what": _plain(each.what), "reason": each.reason}
+                    {"line": each.line, "what": plain(each.what), "reason": each.reason}
                     for each in result.refused
                 ],
             }
@@ -357,13 +320,13 @@ def export_command(table: Path | None, config: str | None) -> None:
 
 @dataclass(frozen=True)
 class _Station:
-    """What the commands need of one station, and how its pictures are shown."""
+    """What the commands need of one station."""
 
     settings: Settings
     books: ReviewBooks
     copies: Copies
     locator: Locator
-    whereabouts: Callable[[Inspected], bytes]
+    documents: Documents
 
     def marker(self) -> Marker:
         from crackwatch.cli.workshop import decoder  # the decoder is for those who mark alone
@@ -386,64 +349,6 @@ class _Station:
         latest = [each[-1] for each in by_picture(reviews).values()]
         return frozenset(each.sha256 for each in latest if not self.copies.there(each.picture))
 
-    def marked(self, marked: Marked, path: bytes) -> dict[str, Any]:
-        review, seen = marked.review, marked.inspection
-        return {
-            **self._label(review),
-            "changed": marked.changed,
-            **self._inspection(seen),
-            "path": _text(path),
-            "picture": _text(self.copies.path(review.picture)),
-            "sha256": review.sha256.hex(),
-            "agrees": _agrees(review, seen),
-            "earlier": [self._label(each) for each in marked.earlier],
-        }
-
-    def reviewed(self, each: Reviewed, lost: frozenset[bytes]) -> dict[str, Any]:
-        review = each.latest
-        return {
-            **self._label(review),
-            **self._inspection(each.inspection),
-            "picture": _text(self.copies.path(review.picture)),
-            "sha256": review.sha256.hex(),
-            "agrees": each.agrees,
-            "contradictory": each.contradictory,
-            "in_conflict": each.in_conflict,
-            "copy_lost": review.sha256 in lost,
-            "labels": [{**self._label(one), "sha256": one.sha256.hex()} for one in each.labels],
-        }
-
-    def waiting(self, seen: Inspected) -> dict[str, Any]:
-        document = self._inspection(seen)
-        document["model"] = seen.model
-        document["sha256"] = seen.sha256.hex() if seen.sha256 else None
-        return document
-
-    def _label(self, review: Review) -> dict[str, Any]:
-        from crackwatch.review.marking import word
-
-        return {
-            "label": word(review.label),
-            "by": review.by,
-            "at": self._iso(review.at),
-            "note": review.note,
-        }
-
-    def _inspection(self, seen: Inspected | None) -> dict[str, Any]:
-        gone = {"deleted", "superseded", "expired", "vanished"}
-        return {
-            "inspection": seen.id if seen else None,
-            "inspected_at": self._iso(seen.inspected_at) if seen else None,
-            "source": _text(seen.source) if seen else None,
-            "path": _text(self.whereabouts(seen)) if seen and seen.standing not in gone else None,
-            "score": seen.score if seen else None,
-            "threshold": seen.threshold if seen else None,
-            "verdict": seen.outcome.value if seen else None,
-        }
-
-    def _iso(self, moment: datetime) -> str:
-        return moment.astimezone(self.settings.station.tz).isoformat()
-
 
 @contextlib.contextmanager
 def _station(settings: Settings, *, writable: bool) -> Iterator[_Station]:
@@ -451,6 +356,7 @@ def _station(settings: Settings, *, writable: bool) -> Iterator[_Station]:
     from crackwatch.reporting.summary import Whereabouts
     from crackwatch.review.copies import REVIEWED, Copies
     from crackwatch.review.locating import Locator
+    from crackwatch.review.rendering import Documents
     from crackwatch.store.reviews import opened
 
     folders = settings.folders
@@ -461,13 +367,14 @@ def _station(settings: Settings, *, writable: bool) -> Iterator[_Station]:
     }
     inbox = os.fsencode(folders.inbox)
     whereabouts = Whereabouts(inbox, places)
+    copies = Copies(folders.dataset / REVIEWED)
     with opened(settings.database_file, settings.station.name, writable=writable) as books:
         yield _Station(
             settings,
             books,
-            Copies(folders.dataset / REVIEWED),
+            copies,
             Locator(books, inbox, places, os.fsencode(settings.file.parent), whereabouts),
-            whereabouts,
+            Documents(copies, whereabouts, settings.station.tz),
         )
 
 
@@ -484,43 +391,3 @@ def _moment(settings: Settings, since: str | None) -> datetime | None:
         zone=settings.station.tz,
         day_start=settings.report.day_start,
     )
-
-
-def _agrees(review: Review, seen: Inspected | None) -> bool | None:
-    if seen is None or seen.score is None:
-        return None
-    return review.label.value == seen.outcome.value
-
-
-def _text(path: bytes) -> str:
-    from crackwatch.domain import path_text
-
-    return path_text(path)
-
-
-def _plain(text: str) -> str:
-    """Text of a person in one line of a table, with nothing in it that moves a cursor."""
-    return _text(os.fsencode(" ".join(text.split())))
-
-
-_REVIEW_COLUMNS = (
-    "inspection", "path", "label", "by", "at", "note", "score", "threshold", "verdict", "agrees",
-    "contradictory", "in_conflict", "copy_lost", "picture", "sha256",
-)  # fmt: skip
-_BAND_COLUMNS = (
-    "inspection", "path", "inspected_at", "score", "threshold", "verdict", "model", "source",
-    "sha256",
-)  # fmt: skip
-
-
-def _echo_csv(documents: Sequence[dict[str, Any]], columns: Sequence[str]) -> None:
-    import csv
-
-    from crackwatch.review.exchange import guarded
-
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    # "id", so that 'review import' takes the list once it has labels
-    writer.writerow("id" if column == "inspection" else column for column in columns)
-    for each in documents:
-        cells = (each[column] for column in columns)
-        writer.writerow(guarded(cell) if isinstance(cell, str) else cell for cell in cells)

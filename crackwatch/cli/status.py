@@ -88,7 +88,7 @@ def _drift(found: list[dict[str, Any]]) -> str | None:
     if raised:
         return f"{found[0]['day']}: {', '.join(raised)} unlike what the model learned from"
     from crackwatch.domain import DriftFinding
-    from crackwatch.health.drift import MIN_PICTURES
+    from crackwatch.likeness import MIN_PICTURES
 
     findings = {each["finding"] for each in found}
     if DriftFinding.ALIKE in findings:

@@ -24,6 +24,7 @@ from pydantic import (
 )
 
 from crackwatch.errors import ModelError, ModelMissing, ModelTampered
+from crackwatch.likeness import Reference
 
 SCHEMA_VERSION = 1
 
@@ -76,11 +77,18 @@ def _must_stay_inside(name: str) -> str:
     return name
 
 
+def _must_be_a_reference(document: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    Reference.of_document(document)
+    return document
+
+
 ModelId = Annotated[str, AfterValidator(_must_be_id)]
 FileName = Annotated[str, AfterValidator(_must_stay_inside)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Figures = dict[str, JsonValue]
+# a document of ``likeness.Reference``, with whatever a newer program added to it
+Likeness = Annotated[Figures, AfterValidator(_must_be_a_reference)]
 
 
 class _Part(BaseModel):
@@ -188,33 +196,6 @@ class Golden(_Part):
         return self.expected.get(runtime_key(runtime, precision), self.scores)
 
 
-class Spread(_Part):
-    """A distribution of ``n`` values as its quantiles, evenly spaced from the least to the largest."""
-
-    n: int = Field(gt=0)
-    quantiles: tuple[float, ...] = Field(min_length=2)
-
-
-class LightSpread(_Part):
-    """Brightness and sharpness of one kind of picture: see ``images.light``."""
-
-    brightness: Spread
-    sharpness: Spread
-
-
-class Reference(_Part):
-    """What the training data look like, for drift: as ``health.drift.Reference`` defines it.
-
-    ``score`` and ``normal`` are of the pictures whose honest score was below ``threshold``,
-    ``anomaly`` of the others.
-    """
-
-    threshold: Probability
-    score: Spread
-    normal: LightSpread
-    anomaly: LightSpread | None = None
-
-
 class Export(_Part):
     """How the OpenVINO files compared with Keras before the model was published."""
 
@@ -228,7 +209,8 @@ class Card(_Part):
 
     ``scores`` holds, for each split that was evaluated, its metrics with their intervals;
     ``files`` the sha256 of every file of the folder except the card, and is filled in by
-    ``Registry.publish``. ``parent`` is the model whose weights training began with.
+    ``Registry.publish``. ``parent`` is the model whose weights training began with;
+    ``reference`` what the pictures that it learned from look like, for drift.
     ``decisions``, oldest first, and the threshold are all that changes once a model is published.
     """
 
@@ -250,7 +232,7 @@ class Card(_Part):
     parent: ModelId | None = None
     golden: Golden
     export: Export | None = None
-    reference: Reference | None = None
+    reference: Likeness | None = None
     files: dict[FileName, Sha256] = {}
     notes: tuple[str, ...] = ()
     decisions: tuple[Decision, ...] = ()

@@ -6,7 +6,7 @@
     ├── champion                    the id in use, one line of text
     ├── previous                    the id before it
     ├── .lock                       held by whoever changes anything here
-    ├── .promotion                  only while the two pointers change
+    ├── .promotion                  only while the two pointers, and a card, change
     ├── .staging-<random>/          only while a model is made
     ├── .fresh-<random>             only while a pointer or a card is replaced
     └── <id>/                       card.json and the files whose sha256 it holds
@@ -27,6 +27,7 @@ import secrets
 import shutil
 import stat
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -52,6 +53,26 @@ _STAGING_PREFIX = ".staging-"
 _FRESH_PREFIX = ".fresh-"  # of a file that is about to replace another
 
 _MAX_POINTER_BYTES = 256
+_MAX_PROMOTION_BYTES = 16 * 1024 * 1024  # a decision names what it rests on, as a card does
+_NOBODY = "-"  # in .promotion, where there was no champion; no id can be that
+
+
+@dataclass(frozen=True, slots=True)
+class _Promotion:
+    """One that has begun: done as soon as ``new`` is the champion, never done if it is not.
+
+    As a file: "old new" in a line, below it the decision as JSON, if there is one.
+    """
+
+    old: str | None
+    new: str
+    decision: Decision | None
+
+    def to_text(self) -> str:
+        pointers = f"{self.old or _NOBODY} {self.new}"
+        return (
+            pointers if self.decision is None else f"{pointers}\n{self.decision.model_dump_json()}"
+        )
 
 
 class Registry:
@@ -89,8 +110,12 @@ class Registry:
     def previous(self) -> str | None:
         """The id that ``rollback`` would make champion. Raises ModelTampered if it is no id."""
         interrupted = self._promotion()
-        if interrupted is not None and interrupted[1] == self._legible_champion():
-            return interrupted[0]
+        if (
+            interrupted is not None
+            and interrupted.old is not None
+            and interrupted.new == self._legible_champion()
+        ):
+            return interrupted.old
         return self._pointer(_PREVIOUS)
 
     def folder_of(self, model_id: str) -> Path:
@@ -105,6 +130,7 @@ class Registry:
 
     def card(self, model_id: str) -> Card:
         """A model's card. Raises ModelMissing, ModelTampered or ModelError (see ``read_card``)."""
+        begun = self._promotion()  # before the card: what is written into it meanwhile is there
         folder = self.folder_of(model_id)
         card = read_card(folder)
         if card.id != model_id:
@@ -112,6 +138,13 @@ class Registry:
                 f"{folder / CARD_FILE}: is the card of another model, {card.id}",
                 f"Restore {folder} from a copy, or use another model.",
             )
+        if (
+            begun is not None
+            and begun.decision is not None
+            and begun.decision not in card.decisions
+            and begun.new == model_id == self._legible_champion()
+        ):
+            return _decided(card, begun.decision)
         return card
 
     def card_stamp(self, model_id: str) -> tuple[int, int, int]:
@@ -224,16 +257,21 @@ class Registry:
                 raise _cannot("publish", target, exc) from exc
         return card.id
 
-    def promote(self, model_id: str) -> None:
+    def promote(self, model_id: str, decision: Decision | None = None) -> None:
         """Makes a model the champion, and the champion the previous one; again, changes nothing.
 
-        Its files are verified first. Raises ModelMissing, ModelTampered or LockedError.
+        Its files are verified first. ``decision`` is in its card from the moment that it is the
+        champion, and not before: whatever ends this call, ``card`` never tells of a promotion that
+        did not happen, nor keeps silent about one that did. Raises ModelMissing, ModelTampered or
+        LockedError.
         """
         with self.lock():
             self.verify(model_id)
             champion = self._legible_champion()
             if model_id != champion:
-                self._swing(champion, model_id)
+                self._swing(_Promotion(champion, model_id, decision))
+            elif decision is not None:
+                self.decide(model_id, decision)
 
     def rollback(self) -> str:
         """Swaps champion and previous; twice, changes nothing. Returns the new champion's id.
@@ -249,7 +287,7 @@ class Registry:
                     "shows the ids.",
                 )
             self.verify(previous)
-            self._swing(self._legible_champion(), previous)
+            self._swing(_Promotion(self._legible_champion(), previous, None))
             return previous
 
     def set_threshold(
@@ -284,13 +322,7 @@ class Registry:
         new one. Raises ModelMissing, ModelTampered or LockedError.
         """
         with self.lock():
-            card = self.verify(model_id)
-            changed = card.model_copy(
-                update={
-                    "threshold": decision.new or card.threshold,
-                    "decisions": (*card.decisions, decision),
-                }
-            )
+            changed = _decided(self.verify(model_id), decision)
             self._replace(self.folder_of(model_id) / CARD_FILE, changed.to_json())
             return changed
 
@@ -303,24 +335,26 @@ class Registry:
         except ModelTampered:
             return None
 
-    def _swing(self, old: str | None, new: str) -> None:
+    def _swing(self, promotion: _Promotion) -> None:
         """Changes both pointers; the moment ``champion`` is replaced is the moment of decision.
 
-        ``.promotion`` says beforehand what ``previous`` will be, so that an interruption between
-        the two loses neither of them.
+        ``.promotion`` says beforehand what ``previous`` and the new champion's card will be, so that
+        an interruption between them loses none.
         """
-        if old is not None:
-            self._write_pointer(_PROMOTION, f"{old} {new}")
-        self._write_pointer(_CHAMPION, new)
+        if promotion.old is not None or promotion.decision is not None:
+            self._replace(self.folder / _PROMOTION, f"{promotion.to_text()}\n")
+        self._write_pointer(_CHAMPION, promotion.new)
         self._finish_promotion()
 
     def _finish_promotion(self) -> None:
         interrupted = self._promotion()
         if interrupted is None:
             return
-        old, new = interrupted
-        if self._legible_champion() == new:
-            self._write_pointer(_PREVIOUS, old)
+        if self._legible_champion() == interrupted.new:
+            if interrupted.old is not None:
+                self._write_pointer(_PREVIOUS, interrupted.old)
+            if interrupted.decision is not None:
+                self._write_down_what_card_tells(interrupted.new)
         file = self.folder / _PROMOTION
         try:
             file.unlink()
@@ -328,12 +362,27 @@ class Registry:
         except OSError as exc:
             raise _cannot("remove", file, exc) from exc
 
-    def _promotion(self) -> tuple[str, str] | None:
-        text = self._read_small(self.folder / _PROMOTION)
+    def _write_down_what_card_tells(self, model_id: str) -> None:
+        try:
+            card = self.card(model_id)
+        except ModelError:
+            # Gone or damaged since. It has nothing to remember by, and must not be in the way of
+            # whoever takes the lock to go back to another model.
+            return
+        self._replace(self.folder / model_id / CARD_FILE, card.to_json())
+
+    def _promotion(self) -> _Promotion | None:
+        text = self._read_small(self.folder / _PROMOTION, _MAX_PROMOTION_BYTES)
         if text is None:
             return None
-        old, _, new = text.partition(" ")
-        return (old, new) if is_id(old) and is_id(new) else None
+        pointers, _, rest = text.partition("\n")
+        old, _, new = pointers.partition(" ")
+        if not is_id(new) or not (is_id(old) or old == _NOBODY):
+            return None
+        decision = None
+        with contextlib.suppress(ValueError):  # there is none
+            decision = Decision.model_validate_json(rest)
+        return _Promotion(None if old == _NOBODY else old, new, decision)
 
     def _pointer(self, name: str) -> str | None:
         file = self.folder / name
@@ -348,10 +397,10 @@ class Registry:
             )
         return text
 
-    def _read_small(self, file: Path) -> str | None:
+    def _read_small(self, file: Path, most_bytes: int = _MAX_POINTER_BYTES) -> str | None:
         try:
             with file.open("rb") as stream:
-                return stream.read(_MAX_POINTER_BYTES).decode("ascii", "replace").strip()
+                return stream.read(most_bytes).decode("utf-8", "replace").strip()
         except FileNotFoundError:
             return None
         except OSError as exc:
@@ -382,6 +431,19 @@ class Registry:
             elif entry.name.startswith(_FRESH_PREFIX):
                 entry.unlink()
         self._finish_promotion()
+
+
+# ----------------------------------------------------------------------------------- decisions
+
+
+def _decided(card: Card, decision: Decision) -> Card:
+    """The card with the decision as its last, and with the threshold that it gives, if it does."""
+    return card.model_copy(
+        update={
+            "threshold": decision.new or card.threshold,
+            "decisions": (*card.decisions, decision),
+        }
+    )
 
 
 # ---------------------------------------------------------------------------------------- files

@@ -30,13 +30,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crackwatch import dataset, images
-from crackwatch.dataset import Pictures
+from crackwatch.dataset import Landmarks, Pictures
+from crackwatch.images import keypoints
 from crackwatch.training import crew, findings
 from crackwatch.training.crew import Job, Outcome
 from crackwatch.training.recipes import NOTEBOOK, STATION, Recipe, notebook_split
 
 GROUPS_FILE = "train_overlap_groups.csv"
-FOLDS = 5
 SEEDS = (20_261_101, 20_261_102, 20_261_103, 20_261_104, 20_261_105)
 VALIDATIONS = ("valid_balanced", "valid_unbalanced")
 
@@ -134,6 +134,23 @@ def groups_of(pictures: Pictures) -> NDArray[np.intp]:
     return np.array([named.get(path, -1) for path in pictures.paths], dtype=np.intp)
 
 
+def related(pictures: Pictures, results: Path) -> NDArray[np.intp]:
+    """The groups that ``retrain`` finds by itself, (N,); kept in ``results``, as it takes minutes."""
+    kept = results / "related.npz"
+    hashes = np.frombuffer(b"".join(pictures.pixel_hashes), np.uint8)
+    try:
+        with kept.open("rb") as stream, np.load(stream, allow_pickle=False) as found:
+            if np.array_equal(found["pixel_hashes"], hashes):
+                groups: NDArray[np.intp] = found["groups"].astype(np.intp)
+                return groups
+    except FileNotFoundError:
+        pass
+    groups = dataset.kinship(pictures, Landmarks(keypoints.landmarks, keypoints.searcher)).group_of
+    with kept.open("wb") as written:
+        np.savez(written, allow_pickle=False, pixel_hashes=hashes, groups=groups)
+    return groups
+
+
 def screened(labels: NDArray[np.int8], learned: NDArray[np.intp]) -> NDArray[np.intp]:
     """Positions of the screening's pictures: all anomalies, 3,000 normals; the same every time."""
     normals = learned[labels[learned] == 0]
@@ -152,7 +169,11 @@ def variants(recipe: Recipe, ingredients: Mapping[str, tuple[str, Any]]) -> dict
 
 
 def jobs_of(
-    stage: str, pictures: Pictures, learned: NDArray[np.intp], validation: NDArray[np.intp]
+    stage: str,
+    pictures: Pictures,
+    learned: NDArray[np.intp],
+    validation: NDArray[np.intp],
+    results: Path,
 ) -> list[Job]:
     """Every job of a stage; ``learned`` and ``validation`` are positions of ``pictures``."""
     labels = pictures.labels
@@ -169,8 +190,8 @@ def jobs_of(
             Job(f"seed-{number}", STATION, seed, labels, learned, validation)
             for number, seed in enumerate(SEEDS)
         ]
-    group_of = groups_of(pictures)
     if stage == "screen":
+        group_of = groups_of(pictures)
         chosen = screened(labels, learned)
         jobs = []
         for seed in SCREEN_SEEDS:
@@ -181,9 +202,13 @@ def jobs_of(
                     f"{name}-{seed}", recipe, seed, labels, chosen, fold_of, range(SCREEN_FOLDS)
                 )
         return jobs
-    fold_of = _folds(pictures, group_of, learned, FOLDS, SEEDS[0])
+    # as ``retrain`` divides them, with the seed that it has by default
+    group_of = related(pictures.at(learned), results)
+    fold_of = _folds(pictures, group_of, learned, STATION.folds, SEEDS[0])
     if stage == "folds":
-        return _fold_jobs("station", STATION, SEEDS[0], labels, learned, fold_of, range(FOLDS))
+        return _fold_jobs(
+            "station", STATION, SEEDS[0], labels, learned, fold_of, range(STATION.folds)
+        )
     # each fold of the first three with another seed: the recipe itself is among ``folds``
     return [
         job
@@ -236,7 +261,7 @@ def main(data: Path, results: Path, stages: tuple[str, ...], workers: int | None
             learned = np.arange(learned_files)
             validation = np.arange(learned_files, len(files))
             for stage in wanted:
-                jobs = jobs_of(stage, pictures, learned, validation)
+                jobs = jobs_of(stage, pictures, learned, validation, results)
                 outcomes = crew.run(
                     jobs,
                     results / stage,

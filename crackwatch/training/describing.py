@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crackwatch import dataset, evaluation, learned
-from crackwatch.health import drift
+from crackwatch import dataset, evaluation, learned, likeness
 from crackwatch.learned import Learned
-from crackwatch.registry import Card, DataOrigin, Golden, Reference, Registry, Threshold
+from crackwatch.registry import Card, DataOrigin, Golden, Registry, Threshold
 from crackwatch.training.calibration import Calibration
 from crackwatch.training.crew import Outcome
 from crackwatch.training.planning import Plan, Request, counts
@@ -107,13 +106,20 @@ def scores_in(
         return {"validation": held.as_json()}
     scored = np.isfinite(scores)
     found = {"out_of_fold": evaluation.measure(scores[scored], labels[scored], threshold).as_json()}
-    # what a split by chance would have been flattered by: pictures with a neighbour elsewhere
-    _, member, sizes = np.unique(plan.groups, return_inverse=True, return_counts=True)
-    single = scored & (sizes[member] == 1)
+    single = scored & unrelated(plan)
     if labels[single].any() and single.sum() < scored.sum():
         alone_ones = evaluation.measure(scores[single], labels[single], threshold)
         found["out_of_fold_without_overlaps"] = alone_ones.as_json()
     return found
+
+
+def unrelated(plan: Plan) -> NDArray[np.bool_]:
+    """(N,) which pictures are no copy and no overlapping crop of any other.
+
+    A split by chance is flattered by the others alone.
+    """
+    _, member, sizes = np.unique(plan.groups, return_inverse=True, return_counts=True)
+    return np.asarray(sizes[member] == 1)
 
 
 def learned_of(registry: Registry, plan: Plan, trained: Trained) -> Learned:
@@ -141,10 +147,10 @@ def learned_of(registry: Registry, plan: Plan, trained: Trained) -> Learned:
 
 def reference_in(
     plan: Plan, scores: NDArray[np.float64], threshold: float, light: Light
-) -> Reference | None:
+) -> dict[str, Any] | None:
     """What the pictures look like, for drift; None where too few have an honest score."""
     honest_ones = np.flatnonzero(np.isfinite(scores))
-    if int((scores[honest_ones] < threshold).sum()) < drift.MIN_PICTURES:
+    if int((scores[honest_ones] < threshold).sum()) < likeness.MIN_PICTURES:
         return None
     bright: list[float] = []
     sharp: list[float] = []
@@ -152,5 +158,4 @@ def reference_in(
         pixels = plan.pictures.get(honest_ones[start : start + 64])
         for values, found in zip((bright, sharp), light(pixels), strict=True):
             values.extend(found.tolist())
-    reference = drift.reference_of(scores[honest_ones].tolist(), bright, sharp, threshold)
-    return Reference.model_validate(asdict(reference))
+    return likeness.reference_of(scores[honest_ones].tolist(), bright, sharp, threshold).document()

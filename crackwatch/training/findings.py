@@ -99,10 +99,8 @@ def screening(jobs: Mapping[str, Scored], *, seeds: bool = True) -> dict[str, An
     """
     rows: dict[str, dict[str, list[Scored]]] = {}
     for name, scored in jobs.items():
-        variant, _, rest = name.partition("-")
-        rows.setdefault(variant, {}).setdefault(rest.split("-")[0] if seeds else rest, []).append(
-            scored
-        )
+        variant, *rest = name.rsplit("-", 2 if seeds else 1)
+        rows.setdefault(variant, {}).setdefault(rest[0], []).append(scored)
     found: dict[str, Any] = {}
     for variant, by_seed in rows.items():
         each = [ranked(pooled(parts)) for parts in by_seed.values()]

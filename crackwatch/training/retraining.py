@@ -22,12 +22,14 @@ from scipy.special import expit
 from crackwatch import dataset, evaluation, learned, locking
 from crackwatch.dataset import Decode, Leaks, Problem
 from crackwatch.errors import LockedError, ModelError
+from crackwatch.evaluation import Measures
 from crackwatch.registry import Card, Registry, Threshold, new_id
 from crackwatch.runtime import Classifier
 from crackwatch.training import calibration, crew, honest, replaying, sources
 from crackwatch.training.calibration import Calibration
 from crackwatch.training.deciding import (
     Duel,
+    Judged,
     Suspect,
     audit,
     decision_of,
@@ -42,6 +44,7 @@ from crackwatch.training.describing import (
     learned_of,
     reference_in,
     scores_in,
+    unrelated,
 )
 from crackwatch.training.gate import Comparison
 from crackwatch.training.planning import (
@@ -108,7 +111,8 @@ class Result:
     champion: Duel | None
     challenger: Duel
     comparison: Comparison | None
-    leaks: Leaks | None  # pairs that a split by chance would have divided
+    leaks: Leaks | None  # pairs that a split by chance would have divided; None without folds
+    unrelated: Measures | None  # the challenger's where no picture is part of any pair; as leaks
     suspects: tuple[Suspect, ...]
     replay: Replay
     problems: tuple[Problem, ...]
@@ -126,10 +130,25 @@ class Result:
             "challenger": self.challenger.as_json(),
             "comparison": asdict(self.comparison) if self.comparison else None,
             "leaks": asdict(self.leaks) if self.leaks else None,
+            "challenger_without_overlaps": self.unrelated.as_json() if self.unrelated else None,
             "suspects": [asdict(suspect) for suspect in self.suspects],
             "replay": self.replay.as_json(),
             "problems": [asdict(problem) for problem in self.problems],
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Challenger:
+    """A model that is made and not published yet: its files, its card, and what was found out.
+
+    ``scores`` are (N,), NaN where none is honest.
+    """
+
+    folder: Path
+    card: Card
+    scores: NDArray[np.float64]
+    suspects: tuple[Suspect, ...]
+    replay: Replay
 
 
 @contextmanager
@@ -300,22 +319,14 @@ def _publish(
     def rival() -> honest.Champion | str:
         return honest.champion_scores(registry, tools.open_classifier, pictures, plan.groups)
 
-    champion = rival()
-    with _patiently(registry), registry.staging() as staged:
-        # From here on nobody promotes or tunes. Who did so since has another champion to beat.
-        if not honest.still(registry, champion):
-            champion = rival()
-        verdict = judge(request, plan, scores, threshold, champion)
-        for entry in made.iterdir():
-            entry.rename(staged / entry.name)
-        decision = decision_of(request, verdict, suspects, replay)
-        model = registry.publish(staged, described.model_copy(update={"decisions": (decision,)}))
-        if verdict.promoted:
-            registry.promote(model)
+    challenger = Challenger(made, described, scores, suspects, replay)
+    model, verdict = enter(registry, request, plan, challenger, rival)
     compared = verdict.positions
-    measured = evaluation.measure(
-        scores[compared], pictures.labels[compared], in_force(request, threshold)
-    )
+
+    def measured(positions: NDArray[np.intp]) -> Measures:
+        labels = pictures.labels[positions]
+        return evaluation.measure(scores[positions], labels, in_force(request, threshold))
+
     return Result(
         model=model,
         promoted=verdict.promoted,
@@ -324,13 +335,46 @@ def _publish(
         train=counts(pictures, plan.train),
         validation=counts(pictures, compared),
         champion=verdict.champion,
-        challenger=Duel(model, measured),
+        challenger=Duel(model, measured(compared)),
         comparison=verdict.comparison,
         leaks=plan.leaks,
+        unrelated=measured(compared[unrelated(plan)[compared]]) if plan.recipe.folds else None,
         suspects=suspects,
         replay=replay,
         problems=pictures.problems + pictures.contradictions,
     )
+
+
+def enter(
+    registry: Registry,
+    request: Request,
+    plan: Plan,
+    challenger: Challenger,
+    rival: Callable[[], honest.Champion | str],
+) -> tuple[str, Judged]:
+    """Decides, publishes, and promotes if that was decided; the model's id, and the decision.
+
+    ``rival`` gives the champion, or says why there is none. Wherever this is killed, no card tells
+    of a promotion that did not happen.
+    """
+    scores, threshold = challenger.scores, challenger.card.threshold.value
+    champion = rival()
+    with _patiently(registry), registry.staging() as staged:
+        # From here on nobody promotes or tunes. Who did so since has another champion to beat.
+        if not honest.still(registry, champion):
+            champion = rival()
+        verdict = judge(request, plan, scores, threshold, champion)
+        for entry in challenger.folder.iterdir():
+            entry.rename(staged / entry.name)
+        decision = decision_of(request, verdict, challenger.suspects, challenger.replay)
+        # That it was promoted enters its card by the promotion itself: were it published with it,
+        # and this process killed before the next line, the card would tell what never happened.
+        known = () if verdict.promoted else (decision,)
+        card = challenger.card.model_copy(update={"decisions": known})
+        model = registry.publish(staged, card)
+        if verdict.promoted:
+            registry.promote(model, decision)
+    return model, verdict
 
 
 @contextmanager

@@ -1,0 +1,144 @@
+"""The labelled scores that a threshold is chosen by, and how common cracks are; chooses none."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from crackwatch.cli.progress import progress_bar
+from crackwatch.errors import DatasetError, ModelError
+
+if TYPE_CHECKING:
+    from crackwatch.learned import Learned
+    from crackwatch.promise import Examples
+    from crackwatch.registry import Registry
+    from crackwatch.settings import Settings
+
+STORE_DAYS = 30  # of inspections that tell how common cracks are
+ENOUGH_FLAGGED = 10  # fewer say next to nothing of a share
+_CHUNK = 64  # pictures scored at once
+_LISTED = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Scores with labels, and where they come from, for a person."""
+
+    examples: Examples
+    source: str  # "out_of_fold" | "data"
+    words: str
+
+
+def out_of_fold(registry: Registry, model_id: str) -> Evidence:
+    from crackwatch import learned
+    from crackwatch.promise import Examples
+
+    known = learned.read(registry.folder_of(model_id))
+    if known is None or not len(known.out_of_fold):
+        raise ModelError(
+            f"model {model_id} has no out-of-fold scores to choose a threshold from",
+            "Give labelled pictures that it has not learned from with --data DIR, or make a model "
+            "that has them with 'crackwatch retrain --recipe station'.",
+        )
+    rows = known.out_of_fold
+    examples = Examples.of_logits(known.logits[rows], known.labels[rows], known.groups[rows])
+    return Evidence(
+        examples,
+        "out_of_fold",
+        "out of fold: by models of the same recipe that had not seen the picture",
+    )
+
+
+def of_data(settings: Settings, registry: Registry, model_id: str, data: Path) -> Evidence:
+    import numpy as np
+
+    from crackwatch import dataset, learned
+    from crackwatch.champion import open_chosen
+    from crackwatch.cli.workshop import decoder
+    from crackwatch.images import keypoints
+    from crackwatch.promise import Examples
+
+    files = dataset.list_files(dataset.find_layout(data))
+    known = learned.read(registry.folder_of(model_id))
+    classifier, _ = open_chosen(registry, model_id, settings.model, None)
+    with (
+        progress_bar("reading") as progress,
+        dataset.load(files, decoder(settings), registry.folder, progress) as pictures,
+    ):
+        left_out = pictures.problems + pictures.contradictions
+        for problem in left_out[:_LISTED]:
+            click.echo(f"left out: {problem.path}: {problem.reason}", err=True)
+        if len(left_out) > _LISTED:
+            click.echo(f"left out: {len(left_out) - _LISTED} more", err=True)
+        _refuse_learned(known, pictures.pixel_hashes, pictures.paths, model_id, data)
+        with progress_bar("looking for overlaps") as looked:
+            landmarks = dataset.Landmarks(keypoints.landmarks, keypoints.searcher)
+            groups = dataset.groups(pictures, landmarks, looked)
+        scores = [np.empty(0, np.float32)]
+        with progress_bar("scoring") as scored:
+            for start in range(0, len(pictures), _CHUNK):
+                chunk = np.arange(start, min(start + _CHUNK, len(pictures)))
+                scores.append(classifier.scores(pictures.get(chunk)))
+                scored(int(chunk[-1]) + 1, len(pictures))
+        examples = Examples.of_scores(np.concatenate(scores), pictures.labels, groups)
+    return Evidence(examples, "data", f"by the model itself, of {data}")
+
+
+def _refuse_learned(
+    known: Learned | None,
+    pixel_hashes: tuple[bytes, ...],
+    paths: tuple[bytes, ...],
+    model_id: str,
+    data: Path,
+) -> None:
+    """Raises DatasetError where a picture was learned from: its score promises nothing."""
+    if known is None:
+        click.echo(
+            f"model {model_id} does not say what it learned from: see to it yourself that it was "
+            f"none of {data}",
+            err=True,
+        )
+        return
+    from crackwatch.domain import path_text
+
+    taught = {bytes(row) for row in known.pixel_hashes}
+    seen = [
+        path_text(path)
+        for path, digest in zip(paths, pixel_hashes, strict=True)
+        if digest in taught
+    ]
+    if seen:
+        more = f" and {len(seen) - _LISTED} more" if len(seen) > _LISTED else ""
+        raise DatasetError(
+            f"{data}: model {model_id} learned from {len(seen)} of these pictures: "
+            f"{', '.join(seen[:_LISTED])}{more}",
+            "Their scores promise nothing: take them out, or leave --data away.",
+        )
+
+
+def prevalence_of(settings: Settings, given: float | None, examples: Examples) -> tuple[float, str]:
+    """The share of pictures with a crack, and how it is known. Raises StoreError."""
+    if given is not None:
+        return given, "as given"
+    if settings.database_file.exists():
+        from datetime import UTC, datetime, timedelta
+
+        from crackwatch.domain import Outcome, Window
+        from crackwatch.store.reports import reading
+
+        until = datetime.now(UTC)
+        with reading(settings.database_file) as rows:
+            tallies = rows.counts(Window(until - timedelta(days=STORE_DAYS), until)).tallies
+        flagged = sum(each.count for each in tallies if each.outcome is Outcome.ANOMALY)
+        inspected = flagged + sum(each.count for each in tallies if each.outcome is Outcome.NORMAL)
+        if flagged >= ENOUGH_FLAGGED:
+            return flagged / inspected, (
+                f"what the station flagged in the last {STORE_DAYS} days, {flagged:,} of "
+                f"{inspected:,}"
+            )
+    cracks, scored = int((examples.labels == 1).sum()), len(examples.labels)
+    share = cracks / scored if scored else 0.0
+    return share, f"the share among the scored pictures, {cracks:,} of {scored:,}"

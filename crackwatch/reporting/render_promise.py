@@ -1,0 +1,138 @@
+"""A threshold's promise as text for a person and as JSON; chooses nothing, changes no card."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from math import ceil, floor
+from typing import Any
+
+from crackwatch.promise import Goal, MaxFalseAlarms, MinRecall, Promise, Span
+
+
+def goal_text(goal: Goal, confidence: float) -> str:
+    """What was asked for, as the end of a sentence."""
+    sure = f"at a confidence of {confidence:g}"
+    if isinstance(goal, MinRecall):
+        return f"a recall of at least {goal.recall:g} {sure}"
+    if isinstance(goal, MaxFalseAlarms):
+        return f"at most {goal.per_1000:g} false alarms per 1,000 normals {sure}"
+    return (
+        f"the least cost: {goal.miss:g} for a missed crack, {goal.false_alarm:g} for a false alarm"
+    )
+
+
+def document(found: Promise, share_from: str) -> dict[str, Any]:
+    """As ``tune --format json`` and the card's decisions have it.
+
+    ``share_from`` says how the station's share of cracks is known.
+    """
+    forecast = found.forecast
+    cost = None
+    if found.cost is not None:
+        cost = {
+            **asdict(found.cost.span),
+            "optimism": found.cost.optimism,
+            "thresholds": list(found.cost.thresholds),
+            "handful": found.cost.handful,
+        }
+    return {
+        "recall": found.recall,
+        "recall_bound": found.recall_bound,
+        **asdict(found.pictures),
+        "false_alarms_per_1000": found.false_alarms_per_1000,
+        "false_alarms_per_1000_bound": found.false_alarms_per_1000_bound,
+        "independent": asdict(found.independent),
+        "station": {
+            "prevalence": forecast.prevalence,
+            "prevalence_from": share_from,
+            "flagged_per_1000": asdict(forecast.flagged),
+            "false_alarms_per_1000": asdict(forecast.false_alarms),
+            "missed_per_1000": asdict(forecast.missed),
+        },
+        "cost": cost,
+    }
+
+
+def text(found: Promise, model: str, threshold: float, examples: str, share_from: str) -> str:
+    """For a person, without a newline at its end; ``threshold`` is the one that ``model`` has now.
+
+    ``examples`` says where the scores come from, ``share_from`` how the share of cracks is known.
+    """
+    seen, there = found.pictures, found.independent
+    sure = f"at a confidence of {found.confidence:g}"
+    rows = [
+        ("model", model),
+        ("scores", examples),
+        ("cracks", _how_many(seen.tp + seen.fn, there.tp + there.fn)),
+        ("normals", _how_many(seen.fp + seen.tn, there.fp + there.tn)),
+        ("goal", goal_text(found.goal, found.confidence)),
+        # every digit: it lies a hair below the score of a crack, which it would miss rounded up
+        ("threshold", f"{found.threshold!r}  (now {threshold!r})"),
+        # a bound is rounded to the side on which it still holds
+        ("recall", f"{found.recall:.4f}  at least {_down(found.recall_bound, 4)} {sure}"),
+        (
+            "false alarms per 1,000",
+            f"{found.false_alarms_per_1000:.2f}  at most "
+            f"{_up(found.false_alarms_per_1000_bound, 2)} {sure}",
+        ),
+        ("found (TP)", str(seen.tp)),
+        ("escapes (FN)", str(seen.fn)),
+        ("false alarms (FP)", str(seen.fp)),
+        ("left alone (TN)", str(seen.tn)),
+    ]
+    if found.cost is not None:
+        rows.append(("cost a picture", f"{_span(found.cost.span, 4)}, bootstrap"))
+        if found.cost.optimism:
+            rows.append(("", f"chosen on these pictures: add about {found.cost.optimism:.2g}"))
+    forecast = found.forecast
+    lines = [
+        *_aligned(rows),
+        "",
+        f"Of 1,000 pictures at the station, {round(1000 * forecast.prevalence, 1):,g} of them with "
+        "a crack",
+        f"({share_from}):",
+        *_aligned(
+            [
+                ("flagged", _span(forecast.flagged, 1)),
+                ("of these false", _span(forecast.false_alarms, 1)),
+                ("cracks missed", _span(forecast.missed, 2)),
+            ]
+        ),
+        "All of this holds for pictures like those that were scored, and for no others.",
+    ]
+    if found.cost is not None:
+        lines += [
+            "",
+            "The threshold was chosen by both kinds of errors: the bounds flatter a little.",
+        ]
+        if found.cost.handful:
+            least, most = found.cost.thresholds
+            lines += [
+                f"A handful of pictures decided it (independent misses: {there.fn}, false alarms: "
+                f"{there.fp}).",
+                f"In resamples the best threshold lay between {least:.3g} and {most:.3g}.",
+            ]
+    return "\n".join(lines)
+
+
+def _how_many(pictures: int, independent: int) -> str:
+    return f"{pictures:,} pictures" + (
+        "" if pictures == independent else f", {independent:,} of them independent"
+    )
+
+
+def _down(value: float, digits: int) -> str:
+    return f"{floor(value * 10**digits) / 10**digits:.{digits}f}"
+
+
+def _up(value: float, digits: int) -> str:
+    return f"{ceil(value * 10**digits) / 10**digits:.{digits}f}"
+
+
+def _span(span: Span, digits: int) -> str:
+    return f"{span.expected:.{digits}f}  ({span.low:.{digits}f} to {span.high:.{digits}f})"
+
+
+def _aligned(rows: list[tuple[str, str]]) -> list[str]:
+    width = max(len(name) for name, _ in rows)
+    return [f"{name:<{width}}  {value}" for name, value in rows]
