@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import pairwise, product
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
 import pytest
 
-from crackwatch import synthetic
+from crackwatch import cli, images, synthetic
+from crackwatch.errors import EXIT_DONE
 from crackwatch.runtime import SIDE
 from tests import scenes
 
 WIDE, HIGH = 700, 480
+
+PHOTOGRAPHS = 100
+# Those below were used to choose things by (benchmarks/photographs.py), and on other crops.
+FIRST_SEED = 1_000
+AT_ONCE = 20  # photographs on disk
+QUALITY = 92  # of the JPEG; cameras write 90 to 98
 
 
 @pytest.fixture(scope="module")
@@ -150,3 +161,121 @@ def test_what_is_no_crop_is_refused(tmp_path: Path) -> None:
     cv2.imwrite(str(file), np.zeros((300, 300, 3), np.uint8))
     with pytest.raises(ValueError, match=r"large\.png: no picture of 227 x 227"):
         scenes.read(file)
+
+
+# ------------------------------------------------------------------------------------ acceptance
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A photograph's truth, what ``classify`` says of it, and of the same shrunk to 227."""
+
+    seed: int
+    truth: scenes.Inserted
+    verdict: str
+    score: float
+    boxes: tuple[tuple[int, int, int, int], ...]
+    shrunk_verdict: str
+    shrunk_score: float
+
+    @property
+    def flagged(self) -> bool:
+        return self.verdict == "anomaly"
+
+    @property
+    def over_the_crack(self) -> bool:
+        """Whether a box holds a fair share of the crack."""
+        return any(self.truth.share_in(*box) >= 0.25 for box in self.boxes)
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A station as ``init`` makes it."""
+    folder = tmp_path_factory.mktemp("station")
+    assert cli.execute(["init", str(folder)]) == EXIT_DONE
+    return folder / "config.toml"
+
+
+@pytest.fixture(scope="module")
+def proof(metu: Path) -> scenes.Pool:
+    """The half of the validation folders that nothing was chosen on."""
+    return scenes.pool(metu, "acceptance")
+
+
+def judged(
+    pool: scenes.Pool,
+    insert: Literal["crack", "normal"],
+    config: Path,
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> Iterator[Shown]:
+    """Photographs as a camera would write them, and what the station says of each."""
+    seeds = range(FIRST_SEED, FIRST_SEED + PHOTOGRAPHS)
+    for start in range(0, PHOTOGRAPHS, AT_ONCE):
+        truths = {}
+        for seed in seeds[start : start + AT_ONCE]:
+            made = scenes.scene(pool, seed, insert)
+            assert made.inserted is not None
+            truths[seed] = made.inserted
+            small = cv2.resize(made.picture, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+            (folder / f"{seed}.jpg").write_bytes(images.encode_jpeg(made.picture, QUALITY))
+            (folder / f"{seed}-shrunk.png").write_bytes(images.encode_png(np.asarray(small)))
+        capsys.readouterr()
+        arguments = ["classify", "--config", str(config), str(folder), "--format", "json"]
+        assert cli.execute(arguments) == EXIT_DONE
+        said = {Path(each["path"]).stem: each for each in json.loads(capsys.readouterr().out)}
+        for seed, truth in truths.items():
+            whole, shrunk = said[f"{seed}"], said[f"{seed}-shrunk"]
+            assert whole["tiles"] > 200  # else the photograph was not judged in tiles
+            yield Shown(
+                seed,
+                truth,
+                whole["verdict"],
+                whole["score"],
+                tuple((box["x"], box["y"], box["w"], box["h"]) for box in whole["boxes"]),
+                shrunk["verdict"],
+                shrunk["score"],
+            )
+        for file in folder.iterdir():
+            file.unlink()
+
+
+def told(shown: Sequence[Shown], wrong: Sequence[Shown]) -> str:
+    """What a person wants to see of the photographs, and each that was judged wrongly."""
+    flagged = sum(one.flagged for one in shown)
+    shrunk = sum(one.shrunk_verdict == "anomaly" for one in shown)
+    lines = [
+        f"\n{len(shown)} photographs: {flagged} flagged; shrunk to 227: {shrunk} flagged, "
+        f"highest score {max(one.shrunk_score for one in shown):.4f}"
+    ]
+    lines += [
+        f"  seed {one.seed}: {'/'.join(one.truth.file.parts[-3:])} at {one.truth.x}, "
+        f"{one.truth.y}; highest tile {one.score:.5f}, boxes {one.boxes[:3]}"
+        for one in wrong
+    ]
+    return "\n".join(lines)
+
+
+@pytest.mark.slow
+@pytest.mark.real_pictures
+@pytest.mark.timeout(3_600)
+def test_a_crack_in_a_photograph_is_found_and_shown(
+    proof: scenes.Pool, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = list(judged(proof, "crack", config, tmp_path, capsys))
+    missed = [one for one in shown if not (one.flagged and one.over_the_crack)]
+    print(told(shown, missed))
+    assert len(missed) <= 5
+
+
+@pytest.mark.slow
+@pytest.mark.real_pictures
+@pytest.mark.timeout(3_600)
+def test_a_photograph_without_a_crack_is_left_alone(
+    proof: scenes.Pool, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A normal crop is blended into each, as the crack was: blending must not be what is found."""
+    shown = list(judged(proof, "normal", config, tmp_path, capsys))
+    alarms = [one for one in shown if one.flagged]
+    print(told(shown, alarms))
+    assert len(alarms) <= 3
