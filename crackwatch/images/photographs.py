@@ -175,7 +175,9 @@ def thumbnail(data: bytes, limits: Limits, longest_px: int) -> Pixels:
         _require_memory(header, _held(header, Tiling()))
         _require_health(data, header)
         rows, stored = _open(data, header)
-        small = conversion.turned(_shrunk(rows, stored, longest // longest_px), stored.orientation)
+        small = conversion.turned(
+            _shrunk(rows, stored, longest // (2 * longest_px)), stored.orientation
+        )
     width, height = _upright(header)
     longest_px = min(longest, longest_px)
     size = (

@@ -33,9 +33,9 @@ _CLASSES: Final = (
     "VipsForeignLoadPngSource",
     "VipsForeignLoadTiffSource",
 )
-_DEPTHS: Final = {"uchar": np.uint8, "ushort": np.uint16}
-
 Samples = NDArray[np.integer[Any]]
+
+_DEPTHS: Final[dict[str, type[np.integer[Any]]]] = {"uchar": np.uint8, "ushort": np.uint16}
 
 # What goes wrong is raised; the same again in the journal would only be noise.
 logging.getLogger("pyvips").setLevel(logging.CRITICAL)
@@ -91,7 +91,7 @@ class Strips:
         except pyvips.Error as exc:
             raise self._failed(exc) from exc
         self._at += count
-        depth: type[np.integer[Any]] | None = _DEPTHS.get(image.format)
+        depth = _DEPTHS.get(image.format)
         if depth is None:
             raise Unreadable(
                 QuarantineReason.UNREADABLE,
@@ -106,11 +106,13 @@ class Strips:
             cv2.cvtColor(raw, cv2.COLOR_GRAY2BGR if bands == 1 else cv2.COLOR_RGB2BGR, dst=into)
             self._visible = True
             return
+        blue_first: NDArray[np.generic] = raw
         if bands == 2:
-            raw = raw[..., [0, 0, 0, 1]]
+            blue_first = raw[..., [0, 0, 0, 1]]
         elif bands >= 3:
-            raw = cv2.cvtColor(raw, cv2.COLOR_RGB2BGR if bands == 3 else cv2.COLOR_RGBA2BGRA)
-        self._visible = conversion.convert(raw, self._header, into) or self._visible
+            code = cv2.COLOR_RGB2BGR if bands == 3 else cv2.COLOR_RGBA2BGRA
+            blue_first = cv2.cvtColor(raw, code)
+        self._visible = conversion.convert(blue_first, self._header, into) or self._visible
 
     def _failed(self, exc: pyvips.Error) -> Unreadable:
         header = self._header
