@@ -354,17 +354,25 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class ModelUse:
-    """What one model did in a window, at one threshold."""
+    """What one model did in a window, by one rule.
+
+    ``min_tiles`` is None for pictures that were judged as one; else photographs were, of which so
+    many connected tiles had to reach the threshold.
+    """
 
     id: str
     inspected: int
     anomaly: int
     threshold: float
+    min_tiles: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class FoundAnomaly:
-    """One anomaly of a report. ``path`` is where the file is now, absolute."""
+    """One anomaly of a report. ``path`` is where the file is now, absolute.
+
+    ``threshold`` was in force; ``photograph`` is None where it was judged as one picture.
+    """
 
     source: bytes
     path: bytes
@@ -372,6 +380,8 @@ class FoundAnomaly:
     inspected_at: datetime
     model: str
     in_review_band: bool | None = None  # None: the station had no band then
+    threshold: float | None = None
+    photograph: Photograph | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,8 @@ from dataclasses import asdict
 from math import ceil, floor
 from typing import TYPE_CHECKING, Any
 
+from crackwatch.reporting.tiles import rule_text
+
 if TYPE_CHECKING:
     from crackwatch.tiled_promise import Chain, TiledPromise, Wish
 
@@ -16,13 +18,6 @@ def goal_text(wish: Wish) -> str:
         f"at most {wish.per_1000:g} false alarms per 1,000 photographs of {wish.tiles:,} tiles, "
         f"{rule_text(wish.min_tiles)}"
     )
-
-
-def rule_text(min_tiles: int) -> str:
-    """The rule in force, as the card and the report say it."""
-    if min_tiles == 1:
-        return "flagged by any one tile"
-    return f"flagged by {min_tiles} tiles that touch"
 
 
 def basis_text(found: TiledPromise) -> str:

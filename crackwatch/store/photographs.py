@@ -1,11 +1,21 @@
-"""How a photograph's tiles stand in the books: its row, and the fact read from it again."""
+"""How a photograph's tiles stand in the books: its row, and the fact read from it again.
+
+Rows are read for inspections that are known already, by their number. Most stations have none: who
+asks for many begins with ``any_there``, which costs a look at one page.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
+from sqlalchemy import Connection, select
+
 from crackwatch.domain import Box, Photograph
+from crackwatch.store.schema import photographs
+
+_CHUNK = 400  # values of an IN list; SQLite's default limit is far above
 
 
 def photograph_row(inspection_id: int, photograph: Photograph) -> dict[str, Any]:
@@ -44,3 +54,21 @@ def photograph_of(row: Any) -> Photograph:
         score_map=row.score_map,
         length_mm=row.length_mm,
     )
+
+
+def any_there(connection: Connection) -> bool:
+    """Whether the books have a photograph at all."""
+    return connection.execute(select(photographs.c.inspection_id).limit(1)).first() is not None
+
+
+def of_inspections(connection: Connection, ids: Sequence[int]) -> dict[int, Photograph]:
+    """The photographs among these inspections, by their number; of the others there is none."""
+    found: dict[int, Photograph] = {}
+    if not any_there(connection):
+        return found
+    for start in range(0, len(ids), _CHUNK):
+        chunk = ids[start : start + _CHUNK]
+        query = select(photographs).where(photographs.c.inspection_id.in_(chunk))
+        for row in connection.execute(query):
+            found[row.inspection_id] = photograph_of(row)
+    return found
