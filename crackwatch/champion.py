@@ -108,6 +108,7 @@ def open_model(
         rule=rule_of(card, settings),
         runtime=settings.runtime,
         precision=settings.precision,
+        mm_per_px=card.mm_per_px,
     )
     return Opened(judging, golden)
 

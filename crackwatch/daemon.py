@@ -17,15 +17,24 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
 from typing import Final
 
-from crackwatch import champion, images, inbox, locking, logs, suspects
+from crackwatch import champion, inbox, locking, logs, suspects
 from crackwatch.arrivals import gate as gate_module
 from crackwatch.arrivals.intake import Backlog, Intake
 from crackwatch.arrivals.known import Known
 from crackwatch.arrivals.sentinel import Sentinel
 from crackwatch.batching import BatchQueue
-from crackwatch.domain import Fingerprint, Place, QuarantineReason, Window, day_begins, working_day
+from crackwatch.decoding import Decoder
+from crackwatch.domain import (
+    Arrival,
+    Fingerprint,
+    Place,
+    QuarantineReason,
+    Window,
+    day_begins,
+    working_day,
+)
 from crackwatch.driftwatch import MOST_PICTURES, DriftWatch
-from crackwatch.errors import CrackwatchError, StoreError, SystemFault
+from crackwatch.errors import CrackwatchError, StoreError, SystemFault, Unreadable
 from crackwatch.filing.mover import Mover
 from crackwatch.filing.names import DayDestinations
 from crackwatch.health import status as status_module
@@ -37,6 +46,7 @@ from crackwatch.heartbeat import Heart
 from crackwatch.images import light
 from crackwatch.inbox import NamePolicy
 from crackwatch.inspector import Inspector
+from crackwatch.marked import Marker
 from crackwatch.pipeline import Pipeline
 from crackwatch.registry import Registry
 from crackwatch.runtime import SIDE
@@ -57,7 +67,7 @@ _REVIEW_EVERY_S = 60.0
 # errors that a person must mend while everything else is inspected and filed
 _WORK_GOES_ON = frozenset({"move_refused"})
 
-_DECODED_BYTES = SIDE * SIDE * 3
+_CROP_BYTES = SIDE * SIDE * 3
 
 
 class Daemon:
@@ -124,10 +134,10 @@ class Daemon:
         }
         cores = len(os.sched_getaffinity(0))
         self._workers = ThreadPoolExecutor(cores, "decode")
-        limits = images.Limits(settings.files.max_pixels, settings.images.larger)
+        self._decoder = Decoder(settings)
         pipeline = Pipeline(
             read=self._read,
-            decode=lambda data: images.decode(data, limits),
+            decode=self._decoder,
             measure=light.measure,
             books=self._books,
             mover=Mover(self._inbox, places),
@@ -137,7 +147,16 @@ class Daemon:
             workers_count=cores,
             views_at_once=settings.batch.max_size,
             normal=settings.files.normal,
+            mm_per_px=settings.images.mm_per_px,
             review_band=settings.model.review_band,
+            mark=Marker(
+                self._books,
+                places[Place.FLAGGED],
+                self._decoder.limits,
+                self._workers,
+                self._tell_unmarked,
+                wanted=settings.images.overlay,
+            ),
             condemned=self._condemned(),
         )
         batch = settings.batch
@@ -146,7 +165,7 @@ class Daemon:
             max_wait_s=batch.max_wait_ms / 1e3,
             capacity=batch.queue_size,
             max_bytes=batch.queue_bytes,
-            cost_bytes=lambda _: _DECODED_BYTES,
+            cost_bytes=self._cost_bytes,
         )
         self._known = Known()
         self._intake = Intake(
@@ -293,6 +312,28 @@ class Daemon:
         finally:
             os.close(folder)
 
+    def _cost_bytes(self, arrival: Arrival) -> int:
+        """What a picture will hold while it is decoded, by its header; on the intake's thread.
+
+        One that is gone, damaged or will be refused holds no more than a crop does.
+        """
+        size_bytes = arrival.fingerprint.size_bytes
+        if size_bytes > self._settings.files.max_bytes:
+            return _CROP_BYTES
+        try:
+            folder = inbox.open_folder(self._inbox)
+            try:
+                descriptor = inbox.open_beneath(folder, arrival.source)
+            finally:
+                os.close(folder)
+            with open(descriptor, "rb", buffering=0) as file:
+                # a named pipe that took the name gives nothing, or says that it would have to wait
+                data = file.read(size_bytes) or b""
+            cost = self._decoder.cost_bytes(data, self._inspector.judging.mm_per_px)
+        except (OSError, Unreadable):
+            return _CROP_BYTES
+        return max(cost, _CROP_BYTES)
+
     def _inspector_thread(self) -> None:
         try:
             with self._watched("inspector"):
@@ -319,6 +360,9 @@ class Daemon:
             self._stop.set()
             self._intake.stop()
             self._inspector_ended.set()
+
+    def _tell_unmarked(self, path: bytes, why: BaseException) -> None:
+        self._log.warning("overlay_failed", path=path, why=str(why) or repr(why))
 
     def _tell(self, problem: Problem, appeared: bool) -> None:
         say = self._log.warning if appeared else self._log.info

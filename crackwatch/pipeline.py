@@ -39,9 +39,15 @@ from crackwatch.examining import Emit, examine
 from crackwatch.inbox import Content
 from crackwatch.runtime import Classifier
 from crackwatch.verdict import place_of
-from crackwatch.views import Decode, LightMeter, Rule, Seen, judged, see
+from crackwatch.views import Decoded, LightMeter, Rule, Seen, judged, see
 
 _MAY_STILL_GROW = frozenset({QuarantineReason.EMPTY, QuarantineReason.TRUNCATED})
+
+
+# A file's bytes, and the scale of the model in force, None where nobody knows it: see ``decoding``.
+DecodeFor = Callable[[bytes, float | None], Decoded]  # raises Unreadable
+# Beside moved pictures: what helps a person, and may fail without harm. See ``marked``.
+Mark = Callable[[Sequence[Filing]], None]
 
 
 class Reader(Protocol):
@@ -80,13 +86,17 @@ class Journal(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Judging:
-    """The model in force, and by which rule its scores become verdicts."""
+    """The model in force, and by which rule its scores become verdicts.
+
+    ``mm_per_px`` is what a pixel showed of what it learned from, None where nobody knows.
+    """
 
     classifier: Classifier
     model_pk: int
     rule: Rule
     runtime: str
     precision: str
+    mm_per_px: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,14 +160,16 @@ class Pipeline:
     being decoded again; other content under such a name is judged like any other. ``review_band``
     marks scores for a person's eye; verdict and place are the same without it. ``decode`` and
     ``measure`` are called on ``workers``, of which there are ``workers_count``; ``views_at_once``
-    pictures or tiles are scored together.
+    pictures or tiles are scored together. ``mm_per_px`` is of the station's photographs. ``mark`` is
+    told of pictures that were flagged: once they are where they belong, before their rows are closed,
+    so that what a kill left undone is told again after the next start.
     """
 
     def __init__(
         self,
         *,
         read: Reader,
-        decode: Decode,
+        decode: DecodeFor,
         measure: LightMeter,
         books: BooksLike,
         mover: MoverLike,
@@ -169,6 +181,7 @@ class Pipeline:
         normal: str,
         mm_per_px: float | None = None,
         review_band: ReviewBand | None = None,
+        mark: Mark = lambda _: None,
         condemned: Mapping[bytes, tuple[Fingerprint, QuarantineReason]] | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
@@ -185,11 +198,13 @@ class Pipeline:
         self._normal = normal
         self._mm_per_px = mm_per_px
         self._review_band = review_band
+        self._mark = mark
         self._condemned = dict(condemned or {})
         self._clock = clock
         self._owed: deque[Filing] = deque()  # recorded, not yet moved
         self._refused: list[Filing] = []  # tried, and to be tried again later
         self._unsynced: list[Closing] = []  # moved, the folders not yet synced
+        self._flagged: list[Filing] = []  # among these
         self._closings: list[Closing] = []  # durable, the rows not yet closed
         self._unsure = False  # a commit failed: it may have been made all the same
 
@@ -247,7 +262,7 @@ class Pipeline:
         # in order: the rows of a batch stand in the order in which its pictures settled
         for outcome, scores in examine(
             arrivals,
-            self._look_at,
+            lambda arrival, emit: self._look_at(arrival, emit, judging.mm_per_px),
             classifier,
             pool=self._workers,
             threads=self._workers_count,
@@ -266,7 +281,9 @@ class Pipeline:
         self._journal.end()
         return whole
 
-    def _look_at(self, arrival: Arrival, emit: Emit) -> _Readable | Draft | _Unsettled | _Refused:
+    def _look_at(
+        self, arrival: Arrival, emit: Emit, model_mm_per_px: float | None
+    ) -> _Readable | Draft | _Unsettled | _Refused:
         sha256: bytes | None = None
         try:
             content = self._read_one(arrival.source, arrival.fingerprint)
@@ -274,7 +291,8 @@ class Pipeline:
             then, reason = self._condemned.get(arrival.source, (None, None))
             if reason is not None and then == arrival.fingerprint:
                 raise Unreadable(reason, "twice it ended or hung the decoder's own process")
-            return _Readable(arrival, sha256, see(self._decode(content.data), emit, self._measure))
+            decoded = self._decode(content.data, model_mm_per_px)
+            return _Readable(arrival, sha256, see(decoded, emit, self._measure))
         except Unsettled:
             return _Unsettled(arrival, incomplete=False)
         except PermissionError as exc:
@@ -335,7 +353,7 @@ class Pipeline:
         replaced = 0
         while self._owed:
             filing = self._owed[0]
-            filed = self._file_one(filing)
+            filed, demand = self._file_one(filing)
             self._owed.popleft()
             if filed.result is MoveResult.REFUSED:
                 self._refused.append(filing)
@@ -348,21 +366,27 @@ class Pipeline:
             self._unsynced.append(
                 Closing(filing.id, superseded=filed.result is MoveResult.REPLACED)
             )
+            if filed.result is MoveResult.DONE and filing.place is Place.FLAGGED:
+                # by another name than ``filing``'s, where that turned out to be taken
+                self._flagged.append(demand)
             released.append(filing.source)
         if self._unsynced:
             self._mover.sync()
+            self._mark(self._flagged)
+            self._flagged.clear()
             self._closings += self._unsynced
             self._unsynced.clear()
         return FilingReport(
             tuple(released), replaced, tuple(vanished), tuple(refused), len(self._refused)
         )
 
-    def _file_one(self, filing: Filing) -> Filed:
+    def _file_one(self, filing: Filing) -> tuple[Filed, Filing]:
+        """How the move ended, and the demand that it met in the end."""
         demand = filing
         while True:
             filed = self._mover.file(demand)
             if filed.result is not MoveResult.TAKEN:
-                return filed
+                return filed, demand
             # the new name is committed before it is tried: no file stands under a name that no
             # row holds
             chosen = self._books.reassign(

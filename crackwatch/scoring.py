@@ -26,11 +26,12 @@ _DECODERS = 2  # threads, each with a batch of its own; the model scores a third
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """One picture's score (0..1) and what it means by the rule."""
+    """One picture's score (0..1), and what it means at the threshold for pictures of its kind."""
 
     path: bytes
     score: float
     verdict: Verdict
+    threshold: float
     photograph: Photograph | None = None  # of a picture that was judged in tiles
 
 
@@ -80,7 +81,7 @@ def score(
         if isinstance(file, Refused):
             return file
         try:
-            return file, see(decode(_read(file, max_bytes)), emit)
+            return file, see(decode(read(file, max_bytes)), emit)
         except Unreadable as exc:
             return Refused(file, str(exc))
         except OSError as exc:
@@ -101,10 +102,17 @@ def score(
                     f"model {classifier.model_id} is broken: {exc}",
                     "Go back with 'crackwatch models rollback'.",
                 ) from exc
-            yield Scored(path, judgement.score, judgement.verdict, judgement.photograph)
+            yield Scored(
+                path,
+                judgement.score,
+                judgement.verdict,
+                judgement.threshold,
+                judgement.photograph,
+            )
 
 
-def _read(path: bytes, max_bytes: int) -> bytes:
+def read(path: bytes, max_bytes: int) -> bytes:
+    """A file's bytes. Raises OSError, and Unreadable (OVERSIZE) above ``max_bytes``."""
     # O_NONBLOCK: a named pipe would wait for its other end
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with open(descriptor, "rb") as stream:

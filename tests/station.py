@@ -119,7 +119,7 @@ class Station:
         with ThreadPoolExecutor(2) as workers:
             parts: dict[str, Any] = {
                 "read": self.read,
-                "decode": lambda data: images.decode(data, limits),
+                "decode": lambda data, _: images.decode(data, limits),
                 "measure": light.measure,
                 "books": self.books,
                 "mover": self.mover,

@@ -43,7 +43,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "registry": {"likeness", "locking"},
     # one outside world each
     "arrivals": {"inbox"},
-    "images": {"runtime", "tiling"},  # the side of the model's input; where tiles lie
+    "images": {"runtime", "score_map", "tiling"},  # the model's side; where tiles lie, their scores
     "runtime.openvino": {"runtime", "runtime.weights"},
     "runtime.reference": {"runtime"},
     "store": {"packaged"},
@@ -107,7 +107,7 @@ ADAPTERS = {
 DOORS: dict[str, set[str]] = {
     "watchdog": {"arrivals.watcher"},
     "cv2": {"images", "images.conversion", "images.keypoints", "images.light",
-            "images.photographs", "images.strips", "images.warping", "images.whole"},
+            "images.overlay", "images.photographs", "images.strips", "images.warping", "images.whole"},
     "pyvips": {"images.strips"},
     "openvino": {"runtime.openvino"},
     "h5py": {"runtime.weights"},

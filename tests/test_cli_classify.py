@@ -92,7 +92,7 @@ def test_scores_are_those_of_the_model(station: Path, classify: Run, tmp_path: P
         assert entry["score"] == pytest.approx(expected, abs=1e-6)
         assert entry["verdict"] == ("anomaly" if entry["score"] >= THRESHOLD else "normal")
         assert entry["model"] == "second"
-        assert entry.keys() == {"path", "score", "verdict", "model"}
+        assert entry.keys() == {"path", "score", "verdict", "model", "threshold"}
 
 
 def test_nothing_is_moved_or_recorded(station: Path, classify: Run, tmp_path: Path) -> None:

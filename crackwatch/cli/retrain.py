@@ -223,12 +223,17 @@ def _print_suspects(result: Result) -> None:
 
 def _print_flips(result: Result) -> None:
     replay = result.replay
-    if not replay.replayed and not replay.missing:
+    if not (replay.replayed or replay.missing or replay.photographs):
         return
     click.echo(
         f"of {replay.replayed} pictures inspected lately, {len(replay.flips)} would be judged "
         "otherwise"
         + (f"; {replay.missing} more are gone and cannot be judged again" if replay.missing else "")
+        + (
+            f"; {replay.photographs} photographs, each as many as hundreds, were not judged again"
+            if replay.photographs
+            else ""
+        )
     )
     for flip in replay.flips[:_LISTED]:
         click.echo(

@@ -107,11 +107,23 @@ def decode(data: bytes, limits: Limits) -> Pixels:
 
     Raises Unreadable: what ``check_complete`` raises; OVERSIZE for more than ``max_pixels``, from
     the header alone; TOO_LARGE for more than 454 pixels on a side unless they may be resized (a
-    photograph is not for ``decode``: see ``is_photograph``); UNREADABLE where the decoder fails or reports
-    that picture data are missing. Raises SystemFault if memory runs out.
+    photograph is not for ``decode``: see ``photographs.look``); UNREADABLE where the decoder fails
+    or reports that picture data are missing. Raises SystemFault if memory runs out.
     """
-    header = formats.read_header(data)
+    return decode_with(formats.read_header(data), data, limits)
+
+
+def decode_with(header: formats.Header, data: bytes, limits: Limits) -> Pixels:
+    """The same for data whose header has been read."""
     limits.require(header)
+    if limits.tiles(header):
+        # who learns or measures needs to know what one square shows; nobody can say it of a whole
+        raise Unreadable(
+            QuarantineReason.TOO_LARGE,
+            f"{header.width} x {header.height} is a photograph, where single crops of up to "
+            f"{RESIZE_UP_TO} pixels a side are needed; 'crackwatch dataset import --tiles' cuts "
+            "labelled crops from it",
+        )
     if is_larger(header) and limits.larger != "resize":
         raise Unreadable(
             QuarantineReason.TOO_LARGE,

@@ -38,11 +38,10 @@ def _attempt(path: bytes, limits: images.Limits) -> dict[str, str | None]:
 
 def _decode(data: bytes, limits: images.Limits) -> None:
     """As the station does it. How tiles are cut makes no difference to what is decoded."""
-    if not images.is_photograph(data, limits):
-        images.decode(data, limits)
-        return
-    for _ in photographs.open_photograph(data, limits, photographs.Tiling()).tiles():
-        pass
+    found = photographs.look(data, limits, photographs.Tiling())
+    if isinstance(found, photographs.Photograph):
+        for _ in found.tiles():
+            pass
 
 
 def main(arguments: list[str]) -> int:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from crackwatch.domain import QuarantineReason
 from crackwatch.errors import Unreadable
-from crackwatch.images import Limits, conversion, formats, is_larger, whole
+from crackwatch.images import Limits, conversion, decode_with, formats, is_larger, whole
 from crackwatch.images.conversion import Pixels
 from crackwatch.runtime import SIDE
 from crackwatch.tiling import Layout, lay_out
@@ -78,6 +78,7 @@ class Photograph:
         self._data = data
         self._header = header
         self.scale = tiling.factor
+        self.overlap = tiling.overlap
         self.width, self.height = _upright(header)
         self.layout = _layout(header, tiling)
 
@@ -124,6 +125,17 @@ class Photograph:
         return _open(self._data, self._header)
 
 
+def look(data: bytes, limits: Limits, tiling: Tiling) -> Pixels | Photograph:
+    """What a file holds: a crop, decoded as ``images.decode`` does it, or a photograph to be cut.
+
+    Raises what ``images.decode`` and ``open_photograph`` raise.
+    """
+    header = formats.read_header(data)
+    if limits.tiles(header):
+        return _opened(header, data, limits, tiling)
+    return decode_with(header, data, limits)
+
+
 def open_photograph(data: bytes, limits: Limits, tiling: Tiling) -> Photograph:
     """The photograph that a file holds; of its picture data nothing is kept.
 
@@ -138,6 +150,11 @@ def open_photograph(data: bytes, limits: Limits, tiling: Tiling) -> Photograph:
     limits.require(header)
     if not limits.tiles(header):
         raise ValueError(f"{header.width} x {header.height} is no photograph: use images.decode")
+    return _opened(header, data, limits, tiling)
+
+
+def _opened(header: formats.Header, data: bytes, limits: Limits, tiling: Tiling) -> Photograph:
+    limits.require(header)
     layout = _layout(header, tiling)
     pixels = layout.width * layout.height
     if pixels > limits.max_pixels:
