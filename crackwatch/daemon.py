@@ -23,18 +23,10 @@ from crackwatch.arrivals.intake import Backlog, Intake
 from crackwatch.arrivals.known import Known
 from crackwatch.arrivals.sentinel import Sentinel
 from crackwatch.batching import BatchQueue
-from crackwatch.decoding import Decoder
-from crackwatch.domain import (
-    Arrival,
-    Fingerprint,
-    Place,
-    QuarantineReason,
-    Window,
-    day_begins,
-    working_day,
-)
+from crackwatch.decoding import Cost, Decoder
+from crackwatch.domain import Fingerprint, Place, QuarantineReason, Window, day_begins, working_day
 from crackwatch.driftwatch import MOST_PICTURES, DriftWatch
-from crackwatch.errors import CrackwatchError, StoreError, SystemFault, Unreadable
+from crackwatch.errors import CrackwatchError, StoreError, SystemFault
 from crackwatch.filing.mover import Mover
 from crackwatch.filing.names import DayDestinations
 from crackwatch.health import status as status_module
@@ -49,7 +41,6 @@ from crackwatch.inspector import Inspector
 from crackwatch.marked import Marker
 from crackwatch.pipeline import Pipeline
 from crackwatch.registry import Registry
-from crackwatch.runtime import SIDE
 from crackwatch.settings import Settings
 from crackwatch.store import drift as drift_rows
 from crackwatch.store import reviews
@@ -66,8 +57,6 @@ _REVIEW_EVERY_S = 60.0
 
 # errors that a person must mend while everything else is inspected and filed
 _WORK_GOES_ON = frozenset({"move_refused"})
-
-_CROP_BYTES = SIDE * SIDE * 3
 
 
 class Daemon:
@@ -134,10 +123,10 @@ class Daemon:
         }
         cores = len(os.sched_getaffinity(0))
         self._workers = ThreadPoolExecutor(cores, "decode")
-        self._decoder = Decoder(settings)
+        decoder = Decoder(settings)
         pipeline = Pipeline(
             read=self._read,
-            decode=self._decoder,
+            decode=decoder,
             measure=light.measure,
             books=self._books,
             mover=Mover(self._inbox, places),
@@ -152,7 +141,7 @@ class Daemon:
             mark=Marker(
                 self._books,
                 places[Place.FLAGGED],
-                self._decoder.limits,
+                decoder.limits,
                 self._workers,
                 self._tell_unmarked,
                 wanted=settings.images.overlay,
@@ -165,7 +154,12 @@ class Daemon:
             max_wait_s=batch.max_wait_ms / 1e3,
             capacity=batch.queue_size,
             max_bytes=batch.queue_bytes,
-            cost_bytes=self._cost_bytes,
+            cost_bytes=Cost(
+                decoder,
+                self._inbox,
+                settings.files.max_bytes,
+                lambda: self._inspector.judging.mm_per_px,
+            ),
         )
         self._known = Known()
         self._intake = Intake(
@@ -311,28 +305,6 @@ class Daemon:
             return inbox.read(folder, source, expected, self._settings.files.max_bytes)
         finally:
             os.close(folder)
-
-    def _cost_bytes(self, arrival: Arrival) -> int:
-        """What a picture will hold while it is decoded, by its header; on the intake's thread.
-
-        One that is gone, damaged or will be refused holds no more than a crop does.
-        """
-        size_bytes = arrival.fingerprint.size_bytes
-        if size_bytes > self._settings.files.max_bytes:
-            return _CROP_BYTES
-        try:
-            folder = inbox.open_folder(self._inbox)
-            try:
-                descriptor = inbox.open_beneath(folder, arrival.source)
-            finally:
-                os.close(folder)
-            with open(descriptor, "rb", buffering=0) as file:
-                # a named pipe that took the name gives nothing, or says that it would have to wait
-                data = file.read(size_bytes) or b""
-            cost = self._decoder.cost_bytes(data, self._inspector.judging.mm_per_px)
-        except (OSError, Unreadable):
-            return _CROP_BYTES
-        return max(cost, _CROP_BYTES)
 
     def _inspector_thread(self) -> None:
         try:

@@ -43,7 +43,7 @@ def draw(data: bytes, limits: Limits, photograph: Photograph, name: bytes, score
     threshold = score_map.decode(photograph.score_map).threshold
     title = (
         f"{_ascii(name)}   score {score:.4f}   {photograph.tiles_over} of {photograph.tiles} tiles "
-        f"at {threshold:.4g} or more"
+        f"at {threshold:.6g} or more"
     )
     small = thumbnail(data, limits, overlay.LONGEST_PX)
     return images.encode_jpeg(overlay.draw(small, photograph, title), _QUALITY)

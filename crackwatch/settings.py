@@ -146,7 +146,7 @@ class BatchSettings(_Section):
     max_size: int = Field(default=64, ge=1, le=1_024)
     max_wait_ms: int = Field(default=200, ge=0, le=60_000)
     queue_size: int = Field(default=512, ge=1, le=65_536)
-    queue_bytes: int = Field(default=134_217_728, ge=1_048_576, le=2**36)
+    queue_bytes: int = Field(default=268_435_456, ge=1_048_576, le=2**36)
 
 
 class ModelSettings(_Section):

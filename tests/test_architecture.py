@@ -50,7 +50,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "filing": {"inbox"},
     "health": {"health.drift", "inbox", "locking"},
     "health.drift": {"likeness"},  # arithmetic, for the publisher and the reports as well
-    "reporting": {"__version__", "health.drift"},
+    "reporting": {"__version__", "health.drift", "tiled_words"},
     "reporting.render_promise": {"promise"},
     # the parts brought together, each in one place
     "agreement": {"registry", "runtime"},
@@ -65,17 +65,18 @@ MAY_IMPORT: dict[str, set[str]] = {
         "arrivals", "batching", "champion", "health", "heartbeat", "pipeline", "registry",
         "settings",
     },
-    "decoding": {"images", "settings", "views"},
+    "decoding": {"images", "inbox", "runtime", "settings", "views"},
     "marked": {"filing", "images", "inbox", "score_map"},
     "daemon": {
         "arrivals", "batching", "champion", "decoding", "driftwatch", "filing", "health", "heartbeat",
-        "images", "inbox", "inspector", "locking", "logs", "marked", "pipeline", "registry", "runtime",
+        "images", "inbox", "inspector", "locking", "logs", "marked", "pipeline", "registry",
         "settings", "store", "suspects",
     },
     "synthetic": {"runtime"},
     "learned": set(),
     "promise": set(),
     "tiled_promise": {"promise"},
+    "tiled_words": {"tiled_promise"},  # its types; and from which score on a label is doubted
     "heatmaps": {"runtime", "runtime.weights"},
     "starters": {"agreement", "registry", "runtime", "runtime.openvino", "synthetic"},
     "review": {"dataset", "filing", "store"},
@@ -84,14 +85,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "evaluation": {"dataset", "runtime"},
     "lenet": {"runtime"},
     "training": {
-        "agreement", "dataset", "evaluation", "learned", "lenet", "likeness", "locking", "registry",
-        "runtime",
+        "agreement", "dataset", "evaluation", "learned", "lenet", "likeness", "locking", "promise",
+        "registry", "runtime", "tiled_promise", "tiled_words",
     },
     "training.worker": {"dataset", "images", "lenet", "training"},
     "training.campaign": {"dataset", "images", "training"},
     "training.ship": {
-        "agreement", "dataset", "evaluation", "images", "learned", "packaged", "registry", "runtime",
-        "starters",
+        "agreement", "dataset", "evaluation", "images", "learned", "packaged", "promise", "registry",
+        "runtime", "starters", "training",
     },
 }  # fmt: skip
 EVERYBODYS = {"domain", "errors"}
