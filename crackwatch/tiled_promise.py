@@ -37,6 +37,13 @@ TWELVE_MEGAPIXELS = 336
 # What a model's card asks for where nobody asked: three false alarms in a hundred photographs.
 DEFAULT_PER_1000 = 30.0
 
+# A normal that scores so high, out of fold, may well be a crack that somebody overlooked. Equal to
+# what the audit of labels doubts (training.gate).
+DOUBTED_FROM = 0.95
+# Of the normals that are no person's word at the station, the share that may be wrong labels. If
+# more score that high it is the model that errs, and none of them is left out.
+DOUBTED_SHARE = 1e-3
+
 RESAMPLES = 400
 FEWEST_NORMALS = 400  # independent; of fewer the tail is no sample of anything
 
@@ -155,6 +162,8 @@ class TiledPromise:
     it is exact although the threshold went by the same normals. ``estimate``'s span is two-sided.
     ``if_independent``, where the rule asks for several tiles: the estimate if one tile's false
     alarm said nothing of the next one's; tiles of one surface are not like that, so it is a floor.
+    ``left_out`` doubtful normals had no part in the estimate; with all of them it would be
+    ``believed``. Counts, recall and the proved bound believe every label.
     """
 
     wish: Wish
@@ -171,6 +180,8 @@ class TiledPromise:
     chains: tuple[Chain, ...]
     highest: tuple[int, ...]  # places, in the examples, of the normals that score highest
     what_if: tuple[WhatIf, ...]  # those were cracks; for an estimated threshold
+    left_out: int = 0  # pictures
+    believed: Span | None = None  # None: nothing was left out, or there is no estimate
 
 
 # ------------------------------------------------------------------------------------- the choice
@@ -182,25 +193,31 @@ def choose(
     basis: Basis,
     confidence: float = CONFIDENCE,
     seed: int = 0,
+    left_out: NDArray[np.bool_] | None = None,
 ) -> TiledPromise:
     """The lowest threshold for photographs that keeps ``wish``: PROVED, or ESTIMATED.
 
     Proved at ``confidence``, which few normals support. Estimated by the expected rate; the span
-    and the proved bound say how far that may be off. ``seed`` is the bootstrap's. Raises
+    and the proved bound say how far that may be off. An estimate, and nothing else, may go without
+    the examples ``left_out`` (N,): see ``doubted``. ``seed`` is the bootstrap's. Raises
     PromiseError, with the numbers that it would take, where the examples cannot support it.
     """
-    _, normals = _both_classes(examples)
+    _both_classes(examples)
     if basis is Basis.ESTIMATED:
+        trusted = _without(examples, left_out)
+        _, normals = _both_classes(trusted)
         threshold = _estimated(normals, wish)
         what_if = _what_if(examples, normals, wish)
-        return _described(examples, wish, basis, threshold, None, what_if, confidence, seed)
+        return _described(
+            examples, wish, basis, threshold, None, what_if, confidence, seed, trusted
+        )
     if basis is not Basis.PROVED:
         raise ValueError(f"a threshold that is {basis.value} is not chosen")
     one = MaxFalseAlarms(_PER * wish.tile_rate)
     try:
         proved = promise.choose(examples, one, 0.0, confidence)
     except PromiseError as exc:
-        raise _refusal(wish, exc.needed, len(normals), confidence) from exc
+        raise _refusal(wish, exc.needed, len(examples.units(0)[1]), confidence) from exc
     tile_bound = proved.false_alarms_per_1000_bound / _PER
     return _described(examples, wish, basis, proved.threshold, tile_bound, (), confidence, seed)
 
@@ -211,26 +228,55 @@ def at(
     threshold: float,
     confidence: float = CONFIDENCE,
     seed: int = 0,
+    left_out: NDArray[np.bool_] | None = None,
 ) -> TiledPromise:
     """What ``threshold`` does to photographs like ``wish``'s, whose rate is not looked at.
 
     Raises PromiseError without examples of both classes.
     """
-    return _described(examples, wish, Basis.GIVEN, threshold, None, (), confidence, seed)
+    trusted = _without(examples, left_out)
+    return _described(examples, wish, Basis.GIVEN, threshold, None, (), confidence, seed, trusted)
 
 
-def for_card(examples: Examples, own: float) -> TiledPromise:
+def for_card(examples: Examples, own: float, sure: NDArray[np.bool_] | None = None) -> TiledPromise:
     """What a model's card says of photographs where nobody has asked for anything.
 
     At most DEFAULT_PER_1000 of 1,000 photographs of twelve megapixels, flagged by any one tile: a
     rule of several tiles is blind to a crack in one corner, and nobody has chosen that. By the
-    estimate, for hardly a data set is large enough to prove it. Never below ``own``, the model's
-    threshold for single pictures: then that is described. Raises PromiseError as ``choose`` does;
-    a card without a threshold for photographs leaves the station the model's own.
+    estimate, for hardly a data set is large enough to prove it, and without the few normals that
+    are ``doubted``: one tile in 11,200 may be a false alarm, and at that depth the tail is that of
+    the labels. Never below ``own``, the model's threshold for single pictures: then that is
+    described. Raises PromiseError as ``choose`` does; a card without a threshold for photographs
+    leaves the station the model's own.
     """
     wish = Wish(DEFAULT_PER_1000, TWELVE_MEGAPIXELS)
-    found = choose(examples, wish, Basis.ESTIMATED)
-    return found if found.threshold >= own else at(examples, wish, own)
+    left_out = doubted(examples, sure)
+    found = choose(examples, wish, Basis.ESTIMATED, left_out=left_out)
+    return found if found.threshold >= own else at(examples, wish, own, left_out=left_out)
+
+
+def doubted(examples: Examples, sure: NDArray[np.bool_] | None = None) -> NDArray[np.bool_]:
+    """Which normals an estimate had better not believe: (N,), mostly none.
+
+    Those that score DOUBTED_FROM or more, if they are a handful: DOUBTED_SHARE of the normals at
+    most, or one. More are no slips of a labeller but what the model gets wrong, and leaving those
+    out would promise whatever one likes. ``sure`` (N,) are labels of which a person at the station
+    has said so: they are believed.
+    """
+    normal = examples.labels == 0
+    if sure is not None:
+        normal = normal & ~sure
+    high: NDArray[np.bool_] = normal & (examples.scores >= DOUBTED_FROM)
+    if high.sum() > max(1.0, DOUBTED_SHARE * normal.sum()):
+        return np.zeros(len(high), dtype=bool)
+    return high
+
+
+def _without(examples: Examples, left_out: NDArray[np.bool_] | None) -> Examples:
+    if left_out is None or not left_out.any():
+        return examples
+    kept = ~left_out
+    return Examples(examples.scores[kept], examples.labels[kept], examples.groups[kept])
 
 
 def _both_classes(examples: Examples) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -255,8 +301,10 @@ def _described(
     what_if: tuple[WhatIf, ...],
     confidence: float,
     seed: int,
+    trusted: Examples | None = None,  # by the estimate; None: all
 ) -> TiledPromise:
     anomalies, normals = _both_classes(examples)
+    trusted = trusted or examples
     pictures = promise.count(examples.of_class(1), examples.of_class(0), threshold)
     independent = promise.count(anomalies, normals, threshold)
     recall = pictures.tp / (pictures.tp + pictures.fn)
@@ -264,12 +312,16 @@ def _described(
     recall_bound = promise.lower_bound(independent.tp, len(anomalies), confidence)
     if tile_bound is None:
         tile_bound = bound_wherever(independent.fp, len(normals), confidence)
-    estimate, if_independent = None, None
-    if len(normals) >= FEWEST_NORMALS:
-        rate = _rate_beyond(_logits(normals), _logit(threshold), confidence, seed)
-        estimate = Span(*(wish.per_1000_at(each) for each in (rate.expected, rate.low, rate.high)))
+    estimate = if_independent = believed = None
+    normals_trusted = trusted.units(0)[1]
+    if len(normals_trusted) >= FEWEST_NORMALS:
+        rate = _rate_beyond(_logits(normals_trusted), _logit(threshold), confidence, seed)
+        estimate = _photographs(wish, rate)
         if wish.min_tiles > 1:
             if_independent = _PER * independent_tiles(wish, rate.expected)
+        if trusted is not examples:
+            every = _rate_beyond(_logits(normals), _logit(threshold), confidence, seed)
+            believed = _photographs(wish, every)
     return TiledPromise(
         wish=wish,
         confidence=confidence,
@@ -293,7 +345,14 @@ def _described(
         ),
         highest=_highest(examples),
         what_if=what_if,
+        left_out=len(examples.labels) - len(trusted.labels),
+        believed=believed,
     )
+
+
+def _photographs(wish: Wish, rate: Span) -> Span:
+    """A tile's rate of false alarms as photographs of a thousand."""
+    return Span(*(wish.per_1000_at(each) for each in (rate.expected, rate.low, rate.high)))
 
 
 # -------------------------------------------------------------------------------- what is proved

@@ -101,7 +101,7 @@ def command(
 
 def _in_force(rule: Rule, photographs: int, others: int) -> str:
     """The thresholds that pictures were held against."""
-    from crackwatch.reporting.tiles import rule_text
+    from crackwatch.tiled_words import rule_text
 
     said = [f"threshold {rule.threshold:.6g}"] if others or not photographs else []
     if photographs:

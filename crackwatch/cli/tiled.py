@@ -6,27 +6,10 @@ from dataclasses import asdict
 from math import ceil, floor
 from typing import TYPE_CHECKING, Any
 
-from crackwatch.reporting.tiles import rule_text
+from crackwatch.tiled_words import basis_text, goal_text, left_out_text
 
 if TYPE_CHECKING:
     from crackwatch.tiled_promise import Chain, TiledPromise, Wish
-
-
-def goal_text(wish: Wish) -> str:
-    """What was asked for, in one line; for a card's ``chosen_by`` and ``reason`` as well."""
-    return (
-        f"at most {wish.per_1000:g} false alarms per 1,000 photographs of {wish.tiles:,} tiles, "
-        f"{rule_text(wish.min_tiles)}"
-    )
-
-
-def basis_text(found: TiledPromise) -> str:
-    """What the threshold rests on."""
-    return {
-        "proved": f"proof, at a confidence of {found.confidence:g}",
-        "estimated": "an ESTIMATE: the normals' scores continued to where none was seen",
-        "given": "nothing: it is the model's own for single pictures",
-    }[found.basis.value]
 
 
 def lines(found: TiledPromise) -> list[tuple[str, str]]:
@@ -44,6 +27,11 @@ def lines(found: TiledPromise) -> list[tuple[str, str]]:
         expected, low, high = found.estimate.expected, found.estimate.low, found.estimate.high
         rows.append(
             ("false alarms, estimated", f"{expected:.1f} per 1,000  ({low:.1f} to {high:.1f})")
+        )
+    if found.believed is not None:
+        expected, low, high = found.believed.expected, found.believed.low, found.believed.high
+        rows.append(
+            ("", f"{expected:.1f} per 1,000  ({low:.1f} to {high:.1f}) if every label is right")
         )
     if found.if_independent is not None:
         rows.append(
@@ -86,6 +74,8 @@ def remarks(found: TiledPromise) -> list[str]:
             f"Proof takes {normals:,} independent normals, none of them flagged, or "
             f"{photographs:,} photographs without a crack, none of them flagged."
         )
+    if found.left_out:
+        said.append(left_out_text(found.left_out))
     if found.what_if:
         scored = found.independent.fp + found.independent.tn
         said.append(
@@ -94,8 +84,9 @@ def remarks(found: TiledPromise) -> list[str]:
             "labels among them decide the threshold. See whether the highest show cracks."
         )
         said += [
-            f"Had the {'highest' if each.left_out == 1 else f'{each.left_out} highest'} shown "
-            f"cracks: threshold {each.threshold:.6g}, recall of one tile {each.recall:.4f}."
+            f"Had the {'highest' if each.left_out == 1 else f'{each.left_out} highest'}"
+            f"{' of the others' if found.left_out else ''} shown cracks: threshold "
+            f"{each.threshold:.6g}, recall of one tile {each.recall:.4f}."
             for each in found.what_if
         ]
     return said
@@ -124,6 +115,10 @@ def figures(found: TiledPromise) -> dict[str, Any]:
         "independent": asdict(found.independent),
         "chains": [asdict(each) for each in found.chains],
         "what_if": [asdict(each) for each in found.what_if],
+        "left_out": found.left_out,
+        "false_alarms_per_1000_if_every_label_is_right": (
+            None if found.believed is None else asdict(found.believed)
+        ),
         "normals_needed": normals_needed(wish, found.confidence),
         "photographs_needed": photographs_needed(wish, found.confidence),
     }

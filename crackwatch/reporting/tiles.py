@@ -7,6 +7,7 @@ from math import floor, log10
 from typing import Any
 
 from crackwatch.domain import Photograph
+from crackwatch.tiled_words import rule_text
 
 _MEANT_DIGITS = 2  # of a length: it is indicative, to within about a tile
 
@@ -26,13 +27,6 @@ def document(photograph: Photograph) -> dict[str, Any]:
         "height": photograph.height,
         "length_mm": photograph.length_mm,
     }
-
-
-def rule_text(min_tiles: int) -> str:
-    """The rule in force, as the card and the report say it."""
-    if min_tiles == 1:
-        return "flagged by any one tile"
-    return f"flagged by {min_tiles} tiles that touch"
 
 
 def judged_text(min_tiles: int | None) -> str:

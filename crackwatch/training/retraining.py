@@ -44,6 +44,7 @@ from crackwatch.training.describing import (
     learned_of,
     reference_in,
     scores_in,
+    tiled_in,
     unrelated,
 )
 from crackwatch.training.gate import Comparison
@@ -226,7 +227,9 @@ def _train(
     found, threshold = _calibrate(registry, request, plan, logits)
     # as they will be read again when this model is the champion: to the last bit the same verdicts
     kept = found(logits).astype(np.float32).astype(np.float64)
-    return Trained(kept, found, threshold, outcomes[WHOLE])
+    parent = registry.card(plan.parent) if plan.parent is not None else None
+    tiled = tiled_in(plan, kept, threshold.value, parent)
+    return Trained(kept, found, threshold, tiled, outcomes[WHOLE])
 
 
 def _calibrate(
