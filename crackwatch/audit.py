@@ -38,7 +38,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, TypeVar
 
 from crackwatch import inbox as inbox_module
-from crackwatch.domain import Fingerprint, Place, path_text
+from crackwatch.domain import OVERLAY_SUFFIX, Fingerprint, Place, path_text
 from crackwatch.errors import UsageError
 from crackwatch.inbox import NamePolicy
 
@@ -59,7 +59,7 @@ COUNTED = (
 _FILES_AT_ONCE = 500
 _FORBIDDEN = (errno.EACCES, errno.EPERM)
 # what may stand beside a picture that the books name: its reason, its marked copy
-_BESIDE = {Place.QUARANTINED: b".json", Place.FLAGGED: b".overlay.jpg"}
+_BESIDE = {Place.QUARANTINED: b".json", Place.FLAGGED: OVERLAY_SUFFIX}
 _OWN_NAME = re.compile(
     re.escape(inbox_module.OWN_PREFIX) + rb"([0-9]{1,18})\.(?:gone|part|json\.part|overlay\.part)"
 )

@@ -76,6 +76,10 @@ class SettledBy(enum.StrEnum):
     TIME = "time"
 
 
+# Beside a flagged photograph: its marked copy. No picture of a producer's, wherever one is sought.
+OVERLAY_SUFFIX = b".overlay.jpg"
+
+
 # ---------------------------------------------------------------------------------------- facts
 
 
@@ -157,6 +161,17 @@ class Box:
     w: int
     h: int
     score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Cutout:
+    """A part of a photograph that was labelled by itself, in the photograph's own upright pixels."""
+
+    photograph: bytes  # sha256 of its file, 32 bytes
+    x: int
+    y: int
+    w: int
+    h: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,10 +16,10 @@ from concurrent.futures import Executor, Future
 from typing import Protocol
 
 from crackwatch import images, score_map
-from crackwatch.domain import Filing, Photograph, QuarantineReason, path_text
+from crackwatch.domain import OVERLAY_SUFFIX, Filing, Photograph, QuarantineReason, path_text
 from crackwatch.errors import Unreadable, Unsettled
 from crackwatch.filing import durable
-from crackwatch.filing.names import NAME_MAX_BYTES, OVERLAY_SUFFIX, fit
+from crackwatch.filing.names import NAME_MAX_BYTES, fit
 from crackwatch.images import Limits, overlay
 from crackwatch.images.photographs import thumbnail
 from crackwatch.inbox import OWN_PREFIX

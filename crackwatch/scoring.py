@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from crackwatch.domain import Photograph, QuarantineReason, Verdict
+from crackwatch.domain import OVERLAY_SUFFIX, Photograph, QuarantineReason, Verdict
 from crackwatch.errors import ModelDisagrees, Unreadable
 from crackwatch.examining import Emit, examine
 from crackwatch.inbox import NamePolicy
@@ -46,8 +46,9 @@ class Refused:
 def pictures_in(paths: Iterable[bytes], policy: NamePolicy) -> Iterator[bytes | Refused]:
     """The files among ``paths``, and the pictures in the folders among them, in order of name.
 
-    In folders ``policy`` chooses; a file that is named by itself is taken as it is. Links to
-    folders are not followed. A folder that cannot be listed is Refused.
+    In folders ``policy`` chooses, and the marked copy beside a picture is no picture; a file that is
+    named by itself is taken as it is. Links to folders are not followed. A folder that cannot be
+    listed is Refused.
     """
     for path in paths:
         if not os.path.isdir(path):
@@ -56,7 +57,9 @@ def pictures_in(paths: Iterable[bytes], policy: NamePolicy) -> Iterator[bytes | 
         failed: list[OSError] = []
         for parent, folders, names in os.walk(path, onerror=failed.append):
             folders[:] = sorted(name for name in folders if not policy.silent(name))
-            yield from (os.path.join(parent, name) for name in sorted(names) if not policy(name))
+            copies = {name + OVERLAY_SUFFIX for name in names}
+            wanted = (name for name in names if name not in copies and not policy(name))
+            yield from (os.path.join(parent, name) for name in sorted(wanted))
         for error in failed:
             where = error.filename if isinstance(error.filename, bytes) else path
             yield Refused(where, f"cannot be listed: {error.strerror}")

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from crackwatch import images
+from crackwatch import dataset, images
 from crackwatch.cli.workshop import decoder as crops_of
 from crackwatch.decoding import CROP_BYTES, Cost, Decoder
 from crackwatch.domain import Arrival, Fingerprint, QuarantineReason, SettledBy
@@ -60,6 +60,20 @@ def test_who_learns_or_measures_is_told_where_a_photographs_crops_come_from(tmp_
     assert refused.value.reason is QuarantineReason.TOO_LARGE
     squeezing = crops_of(settings_of(tmp_path, 'larger = "resize"'))
     assert squeezing(wall_jpeg(600, 500)).shape == (227, 227, 3)
+
+
+def test_a_photograph_among_labelled_pictures_is_listed_and_the_others_are_used(
+    tmp_path: Path,
+) -> None:
+    for label in ("anomaly", "normal"):
+        (tmp_path / "taught" / label).mkdir(parents=True)
+        (tmp_path / "taught" / label / "wall.jpg").write_bytes(wall_jpeg(600, 500))
+        (tmp_path / "taught" / label / "crop.jpg").write_bytes(jpeg(dark=label == "anomaly"))
+    files = dataset.list_files(dataset.find_layout(tmp_path / "taught"))
+    with dataset.load(files, crops_of(settings_of(tmp_path)), tmp_path) as pictures:
+        assert len(pictures) == 2
+        assert [Path(each.path).name for each in pictures.problems] == ["wall.jpg", "wall.jpg"]
+        assert "dataset import --tiles" in pictures.problems[0].reason
 
 
 # ---------------------------------------------------------------------------- what it will hold

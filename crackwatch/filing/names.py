@@ -6,12 +6,11 @@ import os
 from collections.abc import Callable
 from datetime import date
 
-from crackwatch.domain import Place
+from crackwatch.domain import OVERLAY_SUFFIX, Place
 
 NAME_MAX_BYTES = 255
 PATH_MAX_BYTES = 4095
 SIDECAR_SUFFIX = b".json"  # beside a quarantined picture: its reason
-OVERLAY_SUFFIX = b".overlay.jpg"  # beside a flagged photograph: its marked copy
 _BESIDE = {Place.QUARANTINED: SIDECAR_SUFFIX, Place.FLAGGED: OVERLAY_SUFFIX}
 
 
