@@ -61,7 +61,7 @@ class Desk:
         parts: dict[str, Any] = {
             "books": self.books,
             "copies": self.copies,
-            "decode": lambda data, _: images.decode(data, LIMITS),
+            "decode": lambda data: images.decode(data, LIMITS),
             "now": self.clock,
         }
         return Marker(**{**parts, **replaced})

@@ -144,6 +144,11 @@ def encode_png(picture: Pixels) -> bytes:
     return _encoded(".png", picture, [])
 
 
+def encode_bmp(picture: Pixels) -> bytes:
+    """``picture`` (height, width, 3) BGR as a BMP file: the same bytes whatever OpenCV's version."""
+    return _encoded(".bmp", picture, [])
+
+
 def _encoded(suffix: str, picture: Pixels, options: list[int]) -> bytes:
     done, data = cv2.imencode(suffix, picture, options)
     if not done:

@@ -120,6 +120,35 @@ class Photograph:
                 tile[:] = crop if crop.shape == tile.shape else conversion.fitted(crop)
             yield np.array(indices, np.intp), batch
 
+    @property
+    def side_px(self) -> int:
+        """How many of its own pixels a tile's side shows."""
+        return max(1, round(SIDE / self.scale))
+
+    def cut(self, boxes: Indices) -> list[Pixels]:
+        """Each of ``boxes`` (n, 4) as the model would see it: uint8 (SIDE, SIDE, 3) BGR.
+
+        Rows of x, y, width, height in own upright pixels, inside the picture; of what is not SIDE
+        x SIDE the sides are fitted as a tile's are. A tile's box gives the tile, bit for bit.
+        Raises as ``tiles`` does, ValueError for a box that is not inside.
+        """
+        wanted = [_box(each) for each in boxes]
+        for x, y, width, height in wanted:
+            inside = min(x, y) >= 0 and x + width <= self.width and y + height <= self.height
+            if not inside or min(width, height) < 1:
+                raise ValueError(f"{width} x {height} at {x}, {y} is not inside the photograph")
+        if not wanted:
+            return []
+        rows, header = self._open()
+        stored = [_stored(each, header) for each in wanted]
+        band = _Band(rows, header, max(box[3] for box in stored))
+        found: dict[int, Pixels] = {}
+        for index in sorted(range(len(stored)), key=lambda each: stored[each][1]):
+            crop = conversion.turned(band.crop(stored[index]), header.orientation)
+            side = (SIDE, SIDE)
+            found[index] = crop.copy() if crop.shape[:2] == side else conversion.fitted(crop)
+        return [found[index] for index in range(len(stored))]
+
     def _open(self) -> tuple[_Rows, formats.Header]:
         """The photograph's rows, and the header of a picture that has them as they come."""
         return _open(self._data, self._header)
@@ -297,7 +326,11 @@ class _Band:
         return self._kept[at : at + height, x : x + width]
 
     def _move_to(self, top: int, bottom: int) -> None:
-        held = self._bottom - top  # neighbours overlap, or touch
+        held = self._bottom - top
+        while held < 0:  # rows that no box wants
+            skipped = min(-held, len(self._kept))
+            self._rows.read_into(self._kept[:skipped])
+            held += skipped
         if held > 0:
             self._kept[:held] = self._kept[top - self._top : self._bottom - self._top].copy()
         self._rows.read_into(self._kept[max(held, 0) : bottom - top])

@@ -177,6 +177,15 @@ reviews = Table(
     # its copy under this label, relative to dataset/reviewed
     Column("picture", LargeBinary, nullable=False),
     Column("pixels", LargeBinary, nullable=False),  # 16 bytes: ``dataset.pixel_hash``
+    # of a cut-out of a photograph: which one (32 bytes), and where in its own upright pixels; NULL
+    # for a picture as a whole. A photograph as a whole has no copy: its picture is empty, and its
+    # pixels are the first half of its hash.
+    Column("photograph", LargeBinary),
+    Column("x", Integer),
+    Column("y", Integer),
+    Column("w", Integer),
+    Column("h", Integer),
+    Index("ix_reviews_photograph", "photograph", sqlite_where=text("photograph IS NOT NULL")),
     Index("ix_reviews_sha256", "sha256", "id"),
     Index("ix_reviews_inspection", "inspection_id"),
     Index("ix_reviews_pixels", "pixels"),

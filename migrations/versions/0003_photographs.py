@@ -1,4 +1,4 @@
-"""What is kept of a photograph that was judged in tiles.
+"""What is kept of a photograph that was judged in tiles, and labels of its parts.
 
 A table of its own: most stations' pictures are single crops, and their rows stay as narrow as they
 were. A downgrade is refused: going back would drop what was recorded since.
@@ -28,6 +28,16 @@ def upgrade() -> None:
         sa.Column("boxes", sa.Text, nullable=False),
         sa.Column("score_map", sa.LargeBinary, nullable=False),
         sa.Column("length_mm", sa.Float),
+    )
+    # where in a photograph the cut-out lies that a person labelled
+    op.add_column("reviews", sa.Column("photograph", sa.LargeBinary))
+    for name in ("x", "y", "w", "h"):
+        op.add_column("reviews", sa.Column(name, sa.Integer))
+    op.create_index(
+        "ix_reviews_photograph",
+        "reviews",
+        ["photograph"],
+        sqlite_where=sa.text("photograph IS NOT NULL"),
     )
 
 
