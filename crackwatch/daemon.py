@@ -47,6 +47,7 @@ from crackwatch.store import reviews
 from crackwatch.store.books import Books
 from crackwatch.store.engine import open_writer
 from crackwatch.store.heartbeats import Heartbeats
+from crackwatch.store.photographs import PhotographBooks
 
 EXIT_INTERNAL: Final = 70  # a fault in crackwatch itself (sysexits.h): the service manager restarts
 
@@ -139,7 +140,7 @@ class Daemon:
             mm_per_px=settings.images.mm_per_px,
             review_band=settings.model.review_band,
             mark=Marker(
-                self._books,
+                PhotographBooks(settings.database_file),
                 places[Place.FLAGGED],
                 decoder.limits,
                 self._workers,

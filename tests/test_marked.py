@@ -20,6 +20,7 @@ from crackwatch.images import Limits
 from crackwatch.images.photographs import Tiling, look
 from crackwatch.marked import Marker
 from crackwatch.pipeline import Pipeline
+from crackwatch.store.photographs import PhotographBooks
 from tests.station import Station
 from tests.walls import wall
 
@@ -66,7 +67,12 @@ class Run:
     def marker(self, *, wanted: bool = True) -> Marker:
         flagged = os.fsencode(self.station.root / "flagged")
         return Marker(
-            self.station.books, flagged, LIMITS, self.workers, self.complain, wanted=wanted
+            PhotographBooks(self.station.database),
+            flagged,
+            LIMITS,
+            self.workers,
+            self.complain,
+            wanted=wanted,
         )
 
     def complain(self, path: bytes, why: BaseException) -> None:
@@ -202,7 +208,7 @@ def test_what_fails_is_told_and_everything_else_goes_on(station: Station, run: R
 
     class Damaged:
         def photograph(self, id: int) -> tuple[Photograph, float] | None:
-            recorded = station.books.photograph(id)
+            recorded = PhotographBooks(station.database).photograph(id)
             assert recorded is not None
             if id == filings[1].id:
                 raise ValueError("a damaged score map")
@@ -223,7 +229,7 @@ def test_what_fails_is_told_and_everything_else_goes_on(station: Station, run: R
 def recorded(station: Station, run: Run) -> tuple[Photograph, float]:
     station.put("wall.png", stained())
     run.inspect("wall.png", mark=lambda _: None)
-    found = station.books.photograph(1)
+    found = PhotographBooks(station.database).photograph(1)
     assert found is not None
     return found
 

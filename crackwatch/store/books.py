@@ -20,14 +20,13 @@ from crackwatch.domain import (
     Filing,
     Fingerprint,
     Outcome,
-    Photograph,
     Place,
     QuarantineReason,
     Recorded,
 )
 from crackwatch.errors import ModelTampered
 from crackwatch.store.engine import faults, writing
-from crackwatch.store.photographs import photograph_of, photograph_row
+from crackwatch.store.photographs import photograph_row
 from crackwatch.store.schema import batches, inspections, models, photographs
 
 _CHUNK = 400  # rows of an IN list; SQLite's default limit is far above
@@ -161,20 +160,6 @@ class Books:
         )
         with faults(), self._engine.connect() as connection:
             return [_filing_of(row) for row in connection.execute(query).mappings()]
-
-    def photograph(self, id: int) -> tuple[Photograph, float] | None:
-        """What an inspection's tiles came to, and its score; None: it was judged as one picture.
-
-        May be called from any thread. Raises SystemFault.
-        """
-        query = (
-            select(photographs, inspections.c.score)
-            .join(inspections, inspections.c.id == photographs.c.inspection_id)
-            .where(photographs.c.inspection_id == id)
-        )
-        with faults(), self._engine.connect() as connection:
-            row = connection.execute(query).first()
-        return None if row is None else (photograph_of(row), row.score)
 
     def present(self) -> Iterator[tuple[bytes, Fingerprint]]:
         """Every file that a row says is in the inbox. Raises SystemFault."""

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, select
 
 from crackwatch.domain import Box, Photograph
-from crackwatch.store.schema import photographs
+from crackwatch.store.engine import explained, open_reader
+from crackwatch.store.schema import inspections, photographs
 
 _CHUNK = 400  # values of an IN list; SQLite's default limit is far above
 
@@ -54,6 +56,29 @@ def photograph_of(row: Any) -> Photograph:
         score_map=row.score_map,
         length_mm=row.length_mm,
     )
+
+
+class PhotographBooks:
+    """Reads one photograph at a time, beside the station that writes; for any number of threads."""
+
+    def __init__(self, file: Path) -> None:
+        """Raises StoreError where the database cannot be read."""
+        self._file = file
+        self._engine = open_reader(file)
+
+    def photograph(self, id: int) -> tuple[Photograph, float] | None:
+        """What an inspection's tiles came to, and its score; None: it was judged as one picture.
+
+        Raises StoreError, SystemFault.
+        """
+        query = (
+            select(photographs, inspections.c.score)
+            .join(inspections, inspections.c.id == photographs.c.inspection_id)
+            .where(photographs.c.inspection_id == id)
+        )
+        with explained(self._file), self._engine.connect() as connection:
+            row = connection.execute(query).first()
+        return None if row is None else (photograph_of(row), row.score)
 
 
 def any_there(connection: Connection) -> bool:
