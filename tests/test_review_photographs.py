@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
@@ -61,12 +62,15 @@ class Photographs(Shell):
         """What retrain would find: pixels by folder and name, hashes cut off."""
         folder = self.root / "dataset/reviewed"
         return {
-            f"{file.parent.name}/{file.stem.rpartition('-')[0]}": images.decode(
-                file.read_bytes(), LIMITS
-            )
+            f"{file.parent.name}/{_short(file.stem)}": images.decode(file.read_bytes(), LIMITS)
             for file in sorted(folder.glob("*/*"))
             if not file.parent.name.startswith(".")
         }
+
+
+def _short(stem: str) -> str:
+    """Without the hashes of the photograph and of the copy."""
+    return re.sub("-of-[0-9a-f]{16}", "", stem).rpartition("-")[0]
 
 
 @pytest.fixture

@@ -132,22 +132,29 @@ class Photograph:
         x SIDE the sides are fitted as a tile's are. A tile's box gives the tile, bit for bit.
         Raises as ``tiles`` does, ValueError for a box that is not inside.
         """
+        found: dict[int, Pixels] = {}
+        for index, crop in self.crops(boxes):
+            native = crop.shape[:2] == (SIDE, SIDE)
+            found[index] = crop.copy() if native else conversion.fitted(crop)
+        return [found[index] for index in range(len(found))]
+
+    def crops(self, boxes: Indices) -> Iterator[tuple[int, Pixels]]:
+        """The place in ``boxes`` (n, 4) and the own pixels of each, from top to bottom of the file.
+
+        Upright, (height, width, 3), valid until the next one. Raises as ``cut`` does.
+        """
         wanted = [_box(each) for each in boxes]
         for x, y, width, height in wanted:
             inside = min(x, y) >= 0 and x + width <= self.width and y + height <= self.height
             if not inside or min(width, height) < 1:
                 raise ValueError(f"{width} x {height} at {x}, {y} is not inside the photograph")
         if not wanted:
-            return []
+            return
         rows, header = self._open()
         stored = [_stored(each, header) for each in wanted]
         band = _Band(rows, header, max(box[3] for box in stored))
-        found: dict[int, Pixels] = {}
         for index in sorted(range(len(stored)), key=lambda each: stored[each][1]):
-            crop = conversion.turned(band.crop(stored[index]), header.orientation)
-            side = (SIDE, SIDE)
-            found[index] = crop.copy() if crop.shape[:2] == side else conversion.fitted(crop)
-        return [found[index] for index in range(len(stored))]
+            yield index, conversion.turned(band.crop(stored[index]), header.orientation)
 
     def _open(self) -> tuple[_Rows, formats.Header]:
         """The photograph's rows, and the header of a picture that has them as they come."""

@@ -18,7 +18,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from crackwatch.dataset import pixel_hash
+from crackwatch.dataset import name_of, pixel_hash
 from crackwatch.domain import Cutout, Label, Photograph, path_text
 from crackwatch.errors import Unreadable, UsageError
 from crackwatch.review.marking import Marked, Marker, Picture
@@ -151,8 +151,7 @@ class PhotographMarker:
     def _as_picture(self, whole: Picture, square: Box, tile: NDArray[np.uint8]) -> Picture:
         content = self._scissors.encode(tile)
         x, y, w, h = square
-        stem = os.path.splitext(os.path.basename(whole.path))[0]
-        name = stem + f"-x{x}-y{y}".encode() + self._scissors.suffix
+        name = name_of(whole.path, whole.sha256, x, y, self._scissors.suffix)
         return replace(
             whole,
             path=os.path.join(os.path.dirname(whole.path), name),
