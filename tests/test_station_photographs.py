@@ -17,6 +17,7 @@ import pytest
 
 from crackwatch import images, packaged
 from crackwatch.images.overlay import LONGEST_PX
+from crackwatch.tiling import lay_out
 from tests.test_daemon import Process, crackwatch, drawn
 from tests.walls import wall, wall_jpeg
 
@@ -140,7 +141,7 @@ def test_photographs_and_crops_side_by_side_are_each_recorded_once_and_shown(
 def test_a_kill_in_the_middle_of_a_photograph_and_it_is_inspected_once_as_a_whole(
     station: Process,
 ) -> None:
-    data = wall_jpeg(4000, 3000, (3, 3), (9, 5))
+    data = wall_jpeg(2600, 2000, (3, 3), (9, 5))
     (station.inbox / "big.jpg").write_bytes(data)
     journal = station.root / "state" / "in-flight.json"
     station.start(wait=False, **RULE)
@@ -151,7 +152,7 @@ def test_a_kill_in_the_middle_of_a_photograph_and_it_is_inspected_once_as_a_whol
     once(station, **OVERLAY, **RULE)
     (row,) = station.rows()
     assert (row["outcome"], row["filed_at"] is not None) == ("anomaly", True)
-    assert photographs(station)[b"big.jpg"]["tiles"] == 336
+    assert photographs(station)[b"big.jpg"]["tiles"] == len(lay_out(2600, 2000, 32)) == 14 * 11
     (copy,) = (station.root / "flagged").rglob("*.overlay.jpg")
     assert copy.with_name("big.jpg").read_bytes() == data
     audit = station.audit()
