@@ -289,6 +289,8 @@ def test_the_command_cuts_and_counts(bridge: Bridge, capsys: pytest.CaptureFixtu
         (["--tiles"], "takes labels from --masks DIR or from --boxes"),
         (["--normals", "3"], "go with --tiles"),
         (["--tiles", "--masks", ".", "--boxes", "/dev/null"], "takes labels from"),
+        (["--tiles", "--masks", "no-such-folder"], "no-such-folder: does not exist"),
+        (["--tiles", "--boxes", "no-such-table.csv"], "no-such-table.csv: cannot be read"),
     ],
 )
 def test_photographs_need_labels_and_labels_photographs(

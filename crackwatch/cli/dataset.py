@@ -36,14 +36,14 @@ def command() -> None:
 )
 @click.option(
     "--masks",
-    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    type=click.Path(path_type=Path),
     metavar="DIR",
     help="With --tiles: a picture of the same name (but for its suffix) and size for each "
     "photograph, 0 where there is no crack; PNG, BMP or TIFF.",
 )
 @click.option(
     "--boxes",
-    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    type=click.Path(path_type=Path),
     metavar="FILE.csv",
     help="With --tiles: columns file,x,y,w,h,label; label is crack or ok, file relative to FOLDER. "
     "All cracks of a photograph must be named; without numbers it is ok as a whole.",

@@ -131,6 +131,11 @@ def import_photographs(
     ``normals`` tiles without a crack are taken of each. A photograph that cannot be used is in
     ``problems``. Nothing is overwritten; run again, it takes in nothing twice. Raises DatasetError.
     """
+    if masks is not None and not masks.is_dir():
+        raise DatasetError(
+            f"{masks}: is not a folder" if masks.exists() else f"{masks}: does not exist",
+            "Name the folder that holds the masks.",
+        )
     intake = Intake(source, destination)
     files = list(photographs_in(source, masks))
     photographs = between = spared = 0
