@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import enum
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,8 @@ from crackwatch.promise import CONFIDENCE, Counts, Examples, MaxFalseAlarms, Spa
 TWELVE_MEGAPIXELS = 336
 # What a model's card asks for where nobody asked: three false alarms in a hundred photographs.
 DEFAULT_PER_1000 = 30.0
+# And how many there may be by the same estimate if the labels that it doubts are right after all.
+DOUBT_MAY_COST_PER_1000 = 100.0
 
 # A normal that scores so high, out of fold, may well be a crack that somebody overlooked. Equal to
 # what the audit of labels doubts (training.gate).
@@ -245,13 +247,22 @@ def for_card(examples: Examples, own: float, sure: NDArray[np.bool_] | None = No
     rule of several tiles is blind to a crack in one corner, and nobody has chosen that. By the
     estimate, for hardly a data set is large enough to prove it, and without the few normals that
     are ``doubted``: one tile in 11,200 may be a false alarm, and at that depth the tail is that of
-    the labels. Never below ``own``, the model's threshold for single pictures: then that is
+    the labels. Should these labels be right, DOUBT_MAY_COST_PER_1000 is kept. Never below ``own``, the model's threshold for single pictures: then that is
     described. Raises PromiseError as ``choose`` does; a card without a threshold for photographs
     leaves the station the model's own.
     """
     wish = Wish(DEFAULT_PER_1000, TWELVE_MEGAPIXELS)
     left_out = doubted(examples, sure)
     found = choose(examples, wish, Basis.ESTIMATED, left_out=left_out)
+    if found.left_out:
+        worst = Wish(DOUBT_MAY_COST_PER_1000, wish.tiles, wish.min_tiles)
+        try:
+            least = _estimated(examples.units(0)[1], worst)
+        except PromiseError:  # no score is high enough, if those labels are right
+            least = found.threshold
+        if found.threshold < least:
+            described = at(examples, wish, least, left_out=left_out)
+            found = replace(described, basis=Basis.ESTIMATED, what_if=found.what_if)
     return found if found.threshold >= own else at(examples, wish, own, left_out=left_out)
 
 

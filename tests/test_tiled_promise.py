@@ -395,9 +395,22 @@ def doubtful(count: int, normals: int = 14_500) -> Examples:
 def test_a_card_is_robust_to_a_handful_of_cracks_among_its_normals() -> None:
     honest = tiled_promise.for_card(doubtful(0), own=0.1)
     noisy = tiled_promise.for_card(doubtful(5), own=0.1)
+    believing = choose(doubtful(5), noisy.wish, Basis.ESTIMATED)
     assert noisy.left_out == 5
-    assert logit(noisy.threshold) == pytest.approx(logit(honest.threshold), abs=0.2)
+    assert logit(noisy.threshold) == pytest.approx(logit(honest.threshold), abs=1)
+    assert logit(believing.threshold) > logit(honest.threshold) + 2
     assert noisy.recall == pytest.approx(honest.recall, abs=0.02)
+
+
+@pytest.mark.parametrize("count", [1, 3, 14])
+def test_doubts_that_are_wrong_cost_no_more_than_is_said(count: int) -> None:
+    found = tiled_promise.for_card(doubtful(count), own=0.1)
+    assert found.basis is Basis.ESTIMATED
+    assert found.left_out == count
+    assert found.estimate is not None
+    assert found.believed is not None
+    assert found.estimate.expected <= 30 * (1 + 1e-3)
+    assert found.believed.expected <= tiled_promise.DOUBT_MAY_COST_PER_1000 * (1 + 1e-3)
 
 
 def test_what_was_left_out_still_counts_in_whatever_is_proved() -> None:
