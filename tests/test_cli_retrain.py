@@ -26,6 +26,9 @@ from crackwatch.training.replaying import Replay
 from crackwatch.training.retraining import Result, alone
 from tests.labelled import contents, draw
 
+# each starts processes that load TensorFlow: on a busy machine a minute goes by before anything happens
+pytestmark = pytest.mark.timeout(300)
+
 
 @pytest.fixture(scope="module")
 def station(tmp_path_factory: pytest.TempPathFactory) -> Path:

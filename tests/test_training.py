@@ -177,7 +177,7 @@ class TestRecipes:
 
     def test_turning_and_mirroring_reach_all_eight_orientations_and_move_pixels_only(self) -> None:
         picture = np.random.default_rng(1).integers(0, 256, (227, 227, 3), dtype=np.uint8)
-        only_turns = replace(recipes.STATION, jitter=0.0, shift=0)
+        only_turns = replace(recipes.STATION, jitter=0.0, shift=0, tilt=0.0, zoom=0.0)
         batch = np.repeat(picture[None], 100, axis=0)
         seen = recipes.augment(only_turns, batch, np.random.default_rng(2), warp)
         assert len({each.tobytes() for each in seen}) == 8
@@ -226,7 +226,7 @@ class TestRecipes:
 
     def test_what_moves_into_view_is_a_reflection(self) -> None:
         picture = np.random.default_rng(1).integers(0, 256, (1, 227, 227, 3), dtype=np.uint8)
-        moving = replace(recipes.STATION, turns=False, jitter=0.0)
+        moving = replace(recipes.STATION, turns=False, jitter=0.0, tilt=0.0, zoom=0.0)
         padded = np.pad(picture[0], ((20, 20), (20, 20), (0, 0)), mode="reflect")
         places = {
             padded[down : down + 227, right : right + 227].tobytes(): (down - 20, right - 20)
