@@ -344,6 +344,41 @@ class Filed:
     detail: str = ""
 
 
+class DepartureKind(enum.StrEnum):
+    """Why a file leaves its place again."""
+
+    RETURN = "return"  # back into the inbox, where it is a new arrival
+    EXPIRY = "expiry"  # for good: its time is over
+
+
+class DepartureResult(enum.StrEnum):
+    """How it ended; what is not DONE stands where it stood, and its row as it was."""
+
+    DONE = "done"
+    GONE = "gone"  # it was not there
+    CHANGED = "changed"  # something else stands under its name
+    REFUSED = "refused"  # the rights or the names do not allow it
+    TAKEN = "taken"  # the target has got a file meanwhile: another is to be chosen
+
+
+@dataclass(frozen=True, slots=True)
+class Departure:
+    """A file that a committed row says must leave its place: see ``departures``."""
+
+    id: int
+    kind: DepartureKind
+    inspection_id: int | None  # None: no row names the file
+    place: Place
+    name: bytes  # relative to the place's folder; of a kept picture, to the inbox
+    size_bytes: int
+    mtime_ns: int
+    sha256: bytes | None  # 32 bytes; None: it was never read
+    target: bytes | None  # its new name in the inbox
+    newest_inspection: int  # when it was asked for
+    expired: bool = False  # its row says so already: what is left of it may go
+    tiled: bool = False  # it was judged in tiles: a marked copy may stand beside it
+
+
 class Destinations(Protocol):
     """Chooses where a file goes, while its row is being written; see ``filing.names``."""
 

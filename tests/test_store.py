@@ -49,8 +49,8 @@ from crackwatch.store.schema import (
 from tests.disks import as_an_ordinary_user
 
 TABLES = {
-    "alembic_version", "batches", "heartbeats", "inspections", "models", "photographs", "reviews",
-    "sqlite_sequence",
+    "alembic_version", "batches", "departures", "heartbeats", "inspections", "models", "photographs",
+    "reviews", "sqlite_sequence",
 }  # fmt: skip
 
 

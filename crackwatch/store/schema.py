@@ -27,7 +27,7 @@ from sqlalchemy import (
 from sqlalchemy.types import TypeDecorator
 
 # The revision that this code was written for; a test holds it equal to alembic's head.
-HEAD = "0003"
+HEAD = "0004"
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -113,7 +113,8 @@ inspections = Table(
     # what became of it; NULL until it happened
     Column("filed_at", UtcMicroseconds),  # the move is done and durable
     Column("released_at", UtcMicroseconds),  # the file is no longer in the inbox
-    Column("superseded_at", UtcMicroseconds),  # other content took its name before it was filed
+    # other content took its name before it was filed, or a person sent it back into the inbox
+    Column("superseded_at", UtcMicroseconds),
     Column("expired_at", UtcMicroseconds),  # retention removed the file
     Column("vanished_at", UtcMicroseconds),  # a person accepted that it is gone
     Column("vanished_by", Text),
@@ -208,4 +209,28 @@ heartbeats = Table(
     # the newest inspection then, 0 before the first: no clock has a say in what came before a beat
     Column("newest_inspection", Integer, nullable=False),
     Index("ix_heartbeats_beat_at", "beat_at"),
+)
+
+# Files that are to leave their places again, from before the first rename until after the last
+# sync: domain.Departure. Those that led back into the inbox stay, as who asked for what and when.
+departures = Table(
+    "departures",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("station", Text, nullable=False),
+    Column("kind", Text, nullable=False),  # domain.DepartureKind
+    Column("inspection_id", ForeignKey("inspections.id")),  # NULL: no row names the file
+    Column("place", Text, nullable=False),  # domain.Place: where it stands
+    Column("name", LargeBinary, nullable=False),  # relative to the place's folder
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("mtime_ns", BigInteger, nullable=False),
+    Column("sha256", LargeBinary),  # 32 bytes; NULL: never read
+    Column("target", LargeBinary),  # its new name in the inbox; NULL: it goes for good
+    # the newest inspection then: whether the file has been inspected again since, no clock says
+    Column("newest_inspection", Integer, nullable=False),
+    Column("asked_by", Text, nullable=False),
+    Column("asked_at", UtcMicroseconds, nullable=False),
+    Column("ended_at", UtcMicroseconds),
+    Column("outcome", Text),  # domain.DepartureResult; NULL until it has ended
+    Index("ix_departures_open", "id", sqlite_where=text("ended_at IS NULL")),
 )

@@ -23,7 +23,7 @@ class Standing(enum.StrEnum):
     ARCHIVED = "archived"
     DELETED = "deleted"
     QUARANTINED = "quarantined"
-    SUPERSEDED = "superseded"  # other content took its name before it was filed
+    SUPERSEDED = "superseded"  # its name got other content before it was filed, or it was requeued
     EXPIRED = "expired"  # retention removed it
     VANISHED = "vanished"  # a person accepted that it is gone
     PENDING = "pending"  # its move is recorded and unfinished
