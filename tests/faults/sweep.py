@@ -1,0 +1,284 @@
+"""Every boundary: a station killed at each step, and again at each step of the recovery from it.
+
+``python -m tests.faults.sweep --all`` goes through every case and remembers in ``--done FILE`` what
+it has done, so that it can be ended and taken up at any time; ``--seconds N --seed S`` takes as many
+as time allows, in an order drawn from the seed, and names what it did not cover. A case is written
+``keep:renameat2#2`` or, with a second kill in the recovery, ``keep:renameat2#2/fdatasync#1``, and
+``--case`` plays just that one again. Exits with 1 if anything was lost, doubled or misplaced.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.faults import actor, stage, tracing
+from tests.faults.stage import BATCH, EARLIER, SCENARIOS, Line, Scenario, Scene, Stage
+from tests.faults.tracing import Boundary
+
+_MEMORY = Path("/dev/shm")
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A scenario and where it is killed: in the first run, and perhaps in the recovery."""
+
+    scenario: str
+    kills: tuple[Boundary, ...]
+
+    def __str__(self) -> str:
+        return f"{self.scenario}:" + "/".join(map(str, self.kills))
+
+    @classmethod
+    def parse(cls, text: str) -> Case:
+        scenario, _, kills = text.partition(":")
+        return cls(scenario, tuple(map(Boundary.parse, kills.split("/"))))
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a case. ``state`` is a hash of what the last kill left, None if none came."""
+
+    case: Case
+    wrong: tuple[str, ...]
+    state: str | None
+
+
+class Theatre:
+    """Plays cases: a scene for each scenario is prepared once, then copied."""
+
+    def __init__(self, set_up: Stage, plant: str = "") -> None:
+        self._stage = set_up
+        self._plant = plant
+        self._prepared: dict[str, Scene] = {}
+        self._finals: dict[str, list[Line]] = {}
+
+    @property
+    def stage(self) -> Stage:
+        return self._stage
+
+    def prepared(self, scenario: Scenario) -> Scene:
+        """A scene whose batch waits in the inbox, and which had a life before; never run."""
+        if scenario.name not in self._prepared:
+            scene = self._stage.new(scenario)
+            stage.fill(scene, EARLIER, age=0)
+            ended = tracing.run(actor.once(scene.config), said=scene.said)
+            found = stage.wrong(scene, stage.count(EARLIER))
+            if ended.status or found:
+                raise RuntimeError(f"{scenario.name} cannot be prepared: {found} {ended.said}")
+            stage.fill(scene, BATCH, age=1)
+            self._prepared[scenario.name] = scene
+        return self._prepared[scenario.name]
+
+    def final(self, scenario: Scenario) -> list[Line]:
+        """The books of a station that nobody disturbs: where every case has to end."""
+        if scenario.name not in self._finals:
+            scene = self._stage.copy(self.prepared(scenario))
+            ended = tracing.run(actor.once(scene.config), said=scene.said)
+            found = stage.wrong(scene, stage.count(EARLIER, BATCH))
+            if ended.status or found:
+                raise RuntimeError(f"{scenario.name} goes wrong undisturbed: {found} {ended.said}")
+            self._finals[scenario.name] = stage.final(scene)
+            scene.remove()
+        return self._finals[scenario.name]
+
+    def boundaries(self, scenario: Scenario, after: tuple[Boundary, ...] = ()) -> list[Boundary]:
+        """Every step of a run that is left alone, or of the recovery after these kills."""
+        scene = self._stage.copy(self.prepared(scenario))
+        log = scene.other / "trace.log"
+        try:
+            for kill in after:
+                self._run(scene, kill)
+            tracing.run(self._work(scene), log=log, said=scene.said)
+            roots = (scene.root, scene.other)
+            return [
+                call.boundary
+                for call in tracing.calls(log)
+                if call.touches(roots) and str(scene.said) not in call.rest
+            ]
+        finally:
+            scene.remove()
+
+    def play(self, case: Case) -> Outcome:
+        """Kills where the case says, lets the station recover, and looks at what became of it."""
+        scenario = SCENARIOS[case.scenario]
+        final = self.final(scenario)
+        scene = self._stage.copy(self.prepared(scenario))
+        state = None
+        try:
+            for kill in case.kills:
+                killed = self._run(scene, kill)
+                state = stage.state_hash(scene) if killed else None
+            ended = tracing.run(self._work(scene), said=scene.said)
+            found = stage.wrong(scene, stage.count(EARLIER, BATCH))
+            if ended.status:
+                found.append(f"the recovery ended with {ended.status}: {ended.said[-2000:]}")
+            if not found and stage.final(scene) != final:
+                found.append(f"another final state: {_difference(final, stage.final(scene))}")
+        except TimeoutError as exc:
+            found = [str(exc)]
+        finally:
+            scene.remove()
+        return Outcome(case, tuple(found), state)
+
+    def _run(self, scene: Scene, kill: Boundary) -> bool:
+        ended = tracing.run(
+            self._work(scene), inject=[kill.inject()], trace=tracing.CHANGES, said=scene.said
+        )
+        return ended.status == -signal.SIGKILL
+
+    def _work(self, scene: Scene) -> actor.Work:
+        return actor.once(scene.config, plant=self._plant)
+
+
+@dataclass
+class Tally:
+    """How far a sweep has come; kept in a file, so that it can be taken up again."""
+
+    file: Path | None
+    done: dict[str, list[str]] = field(default_factory=dict)  # case: what was wrong
+    states: dict[str, str] = field(
+        default_factory=dict
+    )  # scenario:hash: the case that left it first
+
+    @classmethod
+    def load(cls, file: Path | None) -> Tally:
+        if file is None or not file.exists():
+            return cls(file)
+        document = json.loads(file.read_text("utf-8"))
+        return cls(file, document["done"], document["states"])
+
+    def save(self) -> None:
+        if self.file is not None:
+            partial = self.file.with_name(self.file.name + ".part")
+            partial.write_text(json.dumps({"done": self.done, "states": self.states}, indent=0))
+            partial.replace(self.file)
+
+
+def sweep(
+    theatre: Theatre,
+    scenarios: list[Scenario],
+    tally: Tally,
+    *,
+    seconds: float | None,
+    chance: random.Random,
+    recoveries: bool = True,
+    stop_at_first: bool = False,
+) -> list[str]:
+    """Plays what has not been played; the cases that time did not allow, by name.
+
+    A recovery is gone through once for each distinct state that a first kill leaves.
+    """
+    deadline = None if seconds is None else time.monotonic() + seconds
+    waiting: list[tuple[Scenario, Case]] = []
+    for scenario in scenarios:
+        cases = [Case(scenario.name, (each,)) for each in theatre.boundaries(scenario)]
+        waiting += [(scenario, case) for case in cases]
+    chance.shuffle(waiting)
+    opened: list[tuple[Scenario, tuple[Boundary, ...]]] = []  # states whose recovery is to be swept
+    for name in tally.states.values():
+        case = Case.parse(name)
+        opened.append((SCENARIOS[case.scenario], case.kills))
+    while waiting or (recoveries and opened):
+        if deadline is not None and time.monotonic() > deadline:
+            break
+        if opened and recoveries and (not waiting or chance.random() < 0.5):
+            scenario, kills = opened.pop(chance.randrange(len(opened)))
+            second = theatre.boundaries(scenario, kills)
+            more = [(scenario, Case(scenario.name, (*kills, each))) for each in second]
+            chance.shuffle(more)
+            waiting += more
+            continue
+        scenario, case = waiting.pop(chance.randrange(len(waiting)) if seconds else 0)
+        if str(case) in tally.done:
+            continue
+        outcome = theatre.play(case)
+        tally.done[str(case)] = list(outcome.wrong)
+        for each in outcome.wrong:
+            print(f"WRONG {case}: {each}", flush=True)
+        if outcome.wrong and stop_at_first:
+            break
+        key = f"{scenario.name}:{outcome.state}"
+        if len(case.kills) == 1 and outcome.state is not None and key not in tally.states:
+            tally.states[key] = str(case)
+            opened.append((scenario, case.kills))
+        tally.save()
+    left = [str(case) for _, case in waiting if str(case) not in tally.done]
+    if recoveries:
+        left += [f"every recovery after {Case(s.name, kills)}" for s, kills in opened]
+    return left
+
+
+@contextmanager
+def theatre(plant: str = "", folder: Path | None = None) -> Iterator[Theatre]:
+    """A theatre in a temporary folder; its second file system is in memory where there is one."""
+    with tempfile.TemporaryDirectory(prefix="crackwatch-faults-", dir=folder) as root:
+        second = _MEMORY if os.access(_MEMORY, os.W_OK) else Path(root)
+        if second.stat().st_dev == Path(root).stat().st_dev:
+            second = Path(tempfile.gettempdir())
+        with tempfile.TemporaryDirectory(prefix="crackwatch-faults-", dir=second) as other:
+            yield Theatre(Stage(Path(root), Path(other)), plant)
+
+
+def _difference(wanted: list[Line], found: list[Line]) -> str:
+    lost = [line for line in wanted if line not in found]
+    new = [line for line in found if line not in wanted]
+    return f"{lost} became {new}"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser("python -m tests.faults.sweep", description=__doc__)
+    parser.add_argument("--all", action="store_true", help="every case, however long it takes")
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--seed", type=int, default=20_261_123)
+    parser.add_argument("--done", type=Path, help="a file that remembers what was done")
+    parser.add_argument("--case", help="play one case again")
+    parser.add_argument("--scenario", choices=SCENARIOS, action="append")
+    parser.add_argument(
+        "--folder", type=Path, help="where stations are made; a disk in memory is quick"
+    )
+    parser.add_argument("--no-recoveries", action="store_true", help="only kills in the first run")
+    options = parser.parse_args(arguments)
+    why_not = tracing.missing()
+    if why_not:
+        print(why_not, file=sys.stderr)
+        return 2
+    with theatre(folder=options.folder) as played:
+        if options.case:
+            outcome = played.play(Case.parse(options.case))
+            print(f"{outcome.case}: {'; '.join(outcome.wrong) or 'as it must be'}")
+            return bool(outcome.wrong)
+        tally = Tally.load(options.done)
+        before = len(tally.done)
+        began = time.monotonic()
+        left = sweep(
+            played,
+            [SCENARIOS[name] for name in options.scenario or SCENARIOS],
+            tally,
+            seconds=None if options.all else options.seconds,
+            chance=random.Random(options.seed),
+            recoveries=not options.no_recoveries,
+        )
+    bad = [case for case, wrong in tally.done.items() if wrong]
+    for each in left:
+        print(f"not covered: {each}")
+    print(
+        f"seed {options.seed}: {len(tally.done) - before} cases in {time.monotonic() - began:.0f} s, "
+        f"{len(tally.done)} in all, {len(tally.states)} distinct states, {len(bad)} wrong, "
+        f"{len(left)} not covered"
+    )
+    return bool(bad)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
