@@ -343,8 +343,7 @@ class Auditor:
         own = (
             name
             for name in _names_below(self._inbox, passing_over=True)
-            if os.path.basename(name).startswith(inbox_module.OWN_PREFIX)
-            and name != inbox_module.MARKER
+            if os.path.basename(name).startswith(inbox_module.OWN_PREFIX) and not _is_marker(name)
         )
         for chunk in _chunks(own):
             yield from self._leftovers(self._inbox, chunk)
@@ -442,6 +441,11 @@ def _refused(status: os.stat_result) -> str | None:
     if stat.S_ISDIR(status.st_mode):
         return "a folder"
     return inbox_module.kind_refused(status.st_mode) or "no regular file"
+
+
+def _is_marker(name: bytes) -> bool:
+    """Whether it says whose an inbox is; folders that were moved here may have brought theirs."""
+    return os.path.basename(name) in (inbox_module.MARKER, inbox_module.MARKER + b".part")
 
 
 def _own_id(name: bytes) -> int | None:

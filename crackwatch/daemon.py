@@ -17,14 +17,23 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
 from typing import Final
 
-from crackwatch import champion, inbox, locking, logs, suspects
+from crackwatch import belonging, champion, inbox, locking, logs, suspects
 from crackwatch.arrivals import gate as gate_module
 from crackwatch.arrivals.intake import Backlog, Intake
 from crackwatch.arrivals.known import Known
 from crackwatch.arrivals.sentinel import Sentinel
 from crackwatch.batching import BatchQueue
+from crackwatch.conditions import Conditions
 from crackwatch.decoding import Cost, Decoder
-from crackwatch.domain import Fingerprint, Place, QuarantineReason, Window, day_begins, working_day
+from crackwatch.domain import (
+    Fingerprint,
+    Place,
+    QuarantineReason,
+    Window,
+    day_begins,
+    path_text,
+    working_day,
+)
 from crackwatch.driftwatch import MOST_PICTURES, DriftWatch
 from crackwatch.errors import CrackwatchError, StoreError, SystemFault
 from crackwatch.filing.mover import Mover
@@ -32,6 +41,7 @@ from crackwatch.filing.names import DayDestinations
 from crackwatch.health import status as status_module
 from crackwatch.health.board import Board, Problem
 from crackwatch.health.notify import notify
+from crackwatch.health.pulse import Pulse, watchdog_interval_s
 from crackwatch.health.status import ForReview, LastGolden, Status
 from crackwatch.heartbeat import PROBLEM as GOLDEN_FAILED
 from crackwatch.heartbeat import Heart
@@ -43,7 +53,7 @@ from crackwatch.pipeline import Pipeline
 from crackwatch.registry import Registry
 from crackwatch.settings import Settings
 from crackwatch.store import drift as drift_rows
-from crackwatch.store import reviews
+from crackwatch.store import quarantined, reviews
 from crackwatch.store.books import Books
 from crackwatch.store.engine import open_writer
 from crackwatch.store.heartbeats import Heartbeats
@@ -58,6 +68,15 @@ _REVIEW_EVERY_S = 60.0
 
 # errors that a person must mend while everything else is inspected and filed
 _WORK_GOES_ON = frozenset({"move_refused"})
+
+# of the inbox as a whole: there is one at a time
+_INBOX_FAULTS = (
+    belonging.MISSING,
+    belonging.UNMARKED,
+    belonging.FOREIGN,
+    belonging.UNREADABLE,
+    "inbox_io",
+)
 
 
 class Daemon:
@@ -76,6 +95,7 @@ class Daemon:
         self._signal = 0
         self._reviewable: ForReview | None = None
         self._review_due_s = 0.0
+        self._pulse = Pulse(watchdog_interval_s(os.environ, os.getpid()))
 
     # ----------------------------------------------------------------------------------- whole
 
@@ -116,6 +136,7 @@ class Daemon:
         )
         self._policy = NamePolicy(settings.files.patterns, recursive=settings.files.recursive)
         self._inbox = os.fsencode(folders.inbox)
+        self._own = belonging.OwnInbox(self._inbox, folders.state, settings.file.parent)
         self._journal = suspects.InFlightJournal(folders.state / "in-flight.json")
         places = {
             Place.FLAGGED: os.fsencode(folders.flagged),
@@ -130,7 +151,7 @@ class Daemon:
             decode=decoder,
             measure=light.measure,
             books=self._books,
-            mover=Mover(self._inbox, places),
+            mover=Mover(self._inbox, places, self._own.check),
             destinations=DayDestinations(places, self._working_day),
             journal=self._journal,
             workers=self._workers,
@@ -148,6 +169,7 @@ class Daemon:
                 wanted=settings.images.overlay,
             ),
             condemned=self._condemned(),
+            progress=self._inspector_gets_on,
         )
         batch = settings.batch
         self._queue = BatchQueue(
@@ -163,19 +185,30 @@ class Daemon:
             ),
         )
         self._known = Known()
+        gate = gate_module.Gate(
+            settle_s=settings.watch.settle_s,
+            incomplete_s=settings.watch.incomplete_s,
+            network=gate_module.is_network(gate_module.file_system_of(self._inbox)),
+        )
+        self._conditions = Conditions(
+            settings,
+            self.board,
+            leaseless=lambda: gate.leaseless,
+            quarantined_since=lambda since: quarantined.quarantined_since(
+                settings.database_file, settings.station.name, since
+            ),
+        )
         self._intake = Intake(
             self._inbox,
             self._policy,
-            gate_module.Gate(
-                settle_s=settings.watch.settle_s,
-                incomplete_s=settings.watch.incomplete_s,
-                network=gate_module.is_network(gate_module.file_system_of(self._inbox)),
-            ),
+            gate,
             self._known,
             self._queue.put,
             capacity=batch.queue_size,
             rescan_s=settings.watch.rescan_s,
             on_fault=self._intake_fault,
+            verify=self._own.verify,
+            progress=lambda: self._pulse.beat("intake"),
         )
         self._sentinel = Sentinel(
             self._inbox,
@@ -200,6 +233,8 @@ class Daemon:
             stop=self._stop,
             working_day=self._working_day,
             once=once,
+            require_room=self._conditions.require_room,
+            progress=self._inspector_gets_on,
         )
 
     def _condemned(self) -> dict[bytes, tuple[Fingerprint, QuarantineReason]]:
@@ -249,7 +284,9 @@ class Daemon:
                 self._begin_stop(signal.Signals(self._signal).name)
             if not once and not self._stop.is_set():
                 self._sentinel.tend()
+            self._pulse.tell()
             if time.monotonic() >= next_status_s:
+                self._conditions.tend()
                 self._tend_drift()
                 self._write_status(self.state())
                 next_status_s = time.monotonic() + _STATUS_S
@@ -286,16 +323,26 @@ class Daemon:
             if once:
                 watch = self._settings.watch
                 self._intake.run_once(patience_s=watch.settle_s + watch.incomplete_s)
+                self._pulse.ended("intake")
                 self._intake_ended.set()
                 self._queue.drain()
             else:
                 self._intake.run()
 
     def _intake_fault(self, fault: SystemFault | None) -> None:
-        if fault is None:
-            self.board.clear_all("inbox_missing", "inbox_unreadable", "inbox_io", "events_lost")
-        else:
+        self.board.clear_all(*(code for code in _INBOX_FAULTS if not fault or code != fault.code))
+        if fault is not None:
             self.board.report(fault.code, "error", fault.problem, fault.remedy)
+        elif self._own.guarded:
+            self.board.clear(belonging.UNGUARDED)
+        else:
+            self.board.report(
+                belonging.UNGUARDED,
+                "warning",
+                f"{path_text(self._inbox)}: has no marker, as in stations made by earlier versions: "
+                "an inbox that is not mounted cannot be told from an empty one",
+                f"With the inbox mounted, run once: crackwatch init {self._settings.file.parent}.",
+            )
 
     def _read(self, source: bytes, expected: Fingerprint) -> inbox.Content:
         try:
@@ -303,6 +350,7 @@ class Daemon:
         except OSError as exc:
             raise inbox.inbox_fault(self._inbox, exc) from exc
         try:
+            self._own.verify(folder)
             return inbox.read(folder, source, expected, self._settings.files.max_bytes)
         finally:
             os.close(folder)
@@ -313,6 +361,11 @@ class Daemon:
                 self._inspector.run(self._intake_ended)
         finally:
             self._inspector_ended.set()
+
+    def _inspector_gets_on(self) -> None:
+        self._pulse.beat("inspector")
+        if threading.current_thread() is threading.main_thread():
+            self._pulse.tell()  # recovery, which may be paused for hours, is done before all else
 
     def _load_books(self) -> None:
         self._known.update(self._books.present())

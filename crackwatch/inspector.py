@@ -37,7 +37,11 @@ T = TypeVar("T")
 
 
 class Inspector:
-    """``run`` works until ``stop`` is set, or, with ``once``, until the intake has ended."""
+    """``run`` works until ``stop`` is set, or, with ``once``, until the intake has ended.
+
+    ``require_room`` raises SystemFault where nothing more should be recorded. ``progress`` is called
+    whenever something was done, or the cause of a pause was tested again.
+    """
 
     def __init__(
         self,
@@ -55,6 +59,8 @@ class Inspector:
         stop: threading.Event,
         working_day: Callable[[], date],
         once: bool,
+        require_room: Callable[[], None] = lambda: None,
+        progress: Callable[[], None] = lambda: None,
     ) -> None:
         self._pipeline = pipeline
         self._queue = queue
@@ -68,6 +74,8 @@ class Inspector:
         self._stop = stop
         self._working_day = working_day
         self._once = once
+        self._require_room = require_room
+        self._progress = progress
         self.judging = judging
         self.last_batch_at: datetime | None = None
         self._today: tuple[date, int, int] | None = None  # day, inspected, anomalies
@@ -119,6 +127,7 @@ class Inspector:
         self.guarded(self._file)
 
     def _inspect(self, batch: Batch) -> None:
+        self._require_room()
         self._unvouched = True
         done = self._pipeline.inspect(batch, self.judging)
         recorded = done.recorded
@@ -322,6 +331,7 @@ class Inspector:
         began = time.monotonic()
         faults: set[str] = set()
         while True:
+            self._progress()
             try:
                 done = work()
             except SystemFault as fault:

@@ -162,7 +162,8 @@ class Pipeline:
     ``measure`` are called on ``workers``, of which there are ``workers_count``; ``views_at_once``
     pictures or tiles are scored together. ``mm_per_px`` is of the station's photographs. ``mark`` is
     told of pictures that were flagged: once they are where they belong, before their rows are closed,
-    so that what a kill left undone is told again after the next start.
+    so that what a kill left undone is told again after the next start. ``progress`` is called by any
+    of the threads before each picture and each move, and after each batch that the model has scored.
     """
 
     def __init__(
@@ -183,6 +184,7 @@ class Pipeline:
         review_band: ReviewBand | None = None,
         mark: Mark = lambda _: None,
         condemned: Mapping[bytes, tuple[Fingerprint, QuarantineReason]] | None = None,
+        progress: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._read_one = read
@@ -200,6 +202,7 @@ class Pipeline:
         self._review_band = review_band
         self._mark = mark
         self._condemned = dict(condemned or {})
+        self._progress = progress
         self._clock = clock
         self._owed: deque[Filing] = deque()  # recorded, not yet moved
         self._refused: list[Filing] = []  # tried, and to be tried again later
@@ -217,7 +220,7 @@ class Pipeline:
         nothing has happened, and after it the files are known.
         """
         started = self._clock()
-        timed = _Timed(judging.classifier, self._clock)
+        timed = _Timed(judging.classifier, self._clock, self._progress)
         done = self._examined(batch.arrivals, judging, timed)
         drafts = [*done.drafts, *done.spoiled]
         classified = self._clock()
@@ -284,6 +287,7 @@ class Pipeline:
     def _look_at(
         self, arrival: Arrival, emit: Emit, model_mm_per_px: float | None
     ) -> _Readable | Draft | _Unsettled | _Refused:
+        self._progress()
         sha256: bytes | None = None
         try:
             content = self._read_one(arrival.source, arrival.fingerprint)
@@ -352,6 +356,7 @@ class Pipeline:
         refused: list[tuple[bytes, str]] = []
         replaced = 0
         while self._owed:
+            self._progress()
             filing = self._owed[0]
             filed, demand = self._file_one(filing)
             self._owed.popleft()
@@ -406,13 +411,16 @@ class Pipeline:
 
 
 class _Timed:
-    """A classifier, and the wall time that was spent in it."""
+    """A classifier, and the wall time that was spent in it; each answer of it is progress."""
 
-    def __init__(self, classifier: Classifier, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, classifier: Classifier, clock: Callable[[], float], progress: Callable[[], None]
+    ) -> None:
         self.model_id = classifier.model_id
         self.spent_s = 0.0
         self._classifier = classifier
         self._clock = clock
+        self._progress = progress
 
     def scores(self, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
         started = self._clock()
@@ -420,6 +428,7 @@ class _Timed:
             return self._classifier.scores(pictures)
         finally:
             self.spent_s += self._clock() - started
+            self._progress()
 
 
 def _spoiled(arrival: Arrival, sha256: bytes | None, exc: Unreadable) -> Draft:

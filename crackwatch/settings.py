@@ -232,6 +232,11 @@ class RetrainSettings(_Section):
     miss_costs: float = Field(default=10.0, gt=0, le=1_000_000)  # false alarms
 
 
+class LimitSettings(_Section):
+    min_free_bytes: int = Field(default=67_108_864, ge=0, le=2**50)  # 0: never pause for it
+    quarantined_per_hour: int = Field(default=60, ge=0, le=10_000_000)  # 0: never warn of it
+
+
 class LogSettings(_Section):
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["auto", "console", "json"] = "auto"
@@ -251,6 +256,7 @@ class Settings(_Section):
     database: DatabaseSettings = DatabaseSettings()
     report: ReportSettings = ReportSettings()
     retrain: RetrainSettings = RetrainSettings()
+    limits: LimitSettings = LimitSettings()
     log: LogSettings = LogSettings()
 
     @property

@@ -33,6 +33,9 @@ class Listener:
     def rescan(self) -> None:
         self.rescans += 1
 
+    def looked_since(self, moment_s: float) -> bool:
+        return True
+
     def finished(self) -> set[bytes]:
         return {source for source, finished in self.hints if finished}
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import enum
 import errno
 import fcntl
+import math
 import os
 import signal
 import time
@@ -21,6 +22,7 @@ from crackwatch.domain import Fingerprint, SettledBy
 
 _LOOK_AGAIN_S = 0.05  # first look after a refusal; doubles up to the next
 _LOOK_AGAIN_MAX_S = 1.0
+_LEASES_WELL_S = 60.0  # without a refusal, after which leases are believed to be had again
 
 # where another machine may write, leases and close events prove nothing
 NETWORK_FILE_SYSTEMS = frozenset(
@@ -92,7 +94,10 @@ class Settled:
 
 
 class Gate:
-    """A policy: ``look`` says settled, or when to look again. The clocks are injected."""
+    """A policy: ``look`` says settled, or when to look again. The clocks are injected.
+
+    ``network``, whether another machine may write there, may be set anew: mounts come and go.
+    """
 
     def __init__(
         self,
@@ -106,11 +111,24 @@ class Gate:
     ) -> None:
         self._settle_s = settle_s
         self._incomplete_s = incomplete_s
-        self._network = network
+        self.network = network
         self._monotonic = monotonic
         self._wall = wall
         self._lease = lease
         self.leases_refused = 0
+        self._refused_s: float | None = None  # monotonic, the last time
+        self._answered_s = -math.inf
+
+    @property
+    def leaseless(self) -> bool:
+        """Whether local files have to settle by events and time, for the kernel refuses leases.
+
+        True from a refusal until a lease was to be had again, and none was refused for a minute.
+        """
+        if self.network or self._refused_s is None:
+            return False
+        well = self._answered_s > self._refused_s
+        return not (well and self._monotonic() - self._refused_s >= _LEASES_WELL_S)
 
     def look(self, candidate: Candidate, descriptor: int, found: Fingerprint) -> Settled | None:
         """Settled, or None with ``candidate.next_look_s`` set. ``found`` is fstat's, just now."""
@@ -120,15 +138,18 @@ class Gate:
             candidate.unchanged_since_s = now
             candidate.incomplete = False
             candidate.looks = 0
-        lease = Lease.REFUSED if self._network else self._lease(descriptor)
+        lease = Lease.REFUSED if self.network else self._lease(descriptor)
         candidate.busy = lease is Lease.BUSY
         if candidate.busy:
             candidate.unchanged_since_s = now
             candidate.announced = False
             self._later(candidate, now, _LOOK_AGAIN_MAX_S)
             return None
-        if lease is Lease.REFUSED:
+        if lease is not Lease.REFUSED:
+            self._answered_s = now
+        elif not self.network:
             self.leases_refused += 1
+            self._refused_s = now
         by = self._settled_by(candidate, lease, now, found)
         if by is None:
             remaining_s = candidate.unchanged_since_s + self._settle_s - now
@@ -150,7 +171,7 @@ class Gate:
     ) -> SettledBy | None:
         if lease is Lease.FREE:
             return SettledBy.LEASE
-        if self._network:
+        if self.network:
             quiet_s = now - candidate.unchanged_since_s
             return SettledBy.TIME if quiet_s >= self._settle_s else None
         if candidate.announced:

@@ -8,6 +8,7 @@ are until a scan comes to them.
 from __future__ import annotations
 
 import errno
+import math
 import os
 import stat
 import threading
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from crackwatch import inbox as inbox_module
-from crackwatch.arrivals.gate import Candidate, Gate
+from crackwatch.arrivals.gate import Candidate, Gate, file_system_of, is_network
 from crackwatch.arrivals.known import Known
 from crackwatch.domain import Arrival, Fingerprint
 from crackwatch.errors import SystemFault
@@ -26,6 +27,8 @@ from crackwatch.inbox import Entry, LeftAlone, NamePolicy
 _SLICE = 256  # entries of a scan between two looks at hints and candidates
 _CREATED_GRACE_S = 0.1  # a file that was only just created is given this long before a look
 _IDLE_WAIT_S = 1.0
+_FAULT_AGAIN_S = 1.0  # an inbox that is not there costs one look at its name
+_WALK_AGAIN_S = 5.0  # a disk that fails in the middle is not to be worn out
 _LEFT_ALONE_MAX = 200  # what status lists; a folder full of links must not fill the memory
 
 
@@ -39,7 +42,11 @@ class Backlog:
 
 
 class Intake:
-    """Offers settled arrivals. ``offer`` takes one or says no; then it is offered again later."""
+    """Offers settled arrivals. ``offer`` takes one or says no; then it is offered again later.
+
+    ``verify`` is given the opened inbox before it is looked into, and raises SystemFault where it is
+    not the station's. ``progress`` is called whenever something was done or tried.
+    """
 
     def __init__(
         self,
@@ -52,6 +59,8 @@ class Intake:
         capacity: int,
         rescan_s: float,
         on_fault: Callable[[SystemFault | None], None] = lambda _: None,
+        verify: Callable[[int], None] = lambda _: None,
+        progress: Callable[[], None] = lambda: None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._inbox = inbox
@@ -62,6 +71,8 @@ class Intake:
         self._capacity = capacity
         self._rescan_s = rescan_s
         self._on_fault = on_fault
+        self._verify = verify
+        self._progress = progress
         self._monotonic = monotonic
         self._changed = threading.Condition()
         # everything below is guarded by the condition's lock
@@ -77,7 +88,14 @@ class Intake:
         self._scan_left_alone: dict[bytes, str] = {}
         self._next_scan_s = 0.0
         self._scans_done = 0
+        self._scan_began_s = 0.0
+        self._device = _device(inbox)
         self._last_progress_s = monotonic()
+        # read by others, written by the intake's thread alone
+        self._whole_since_s = -math.inf  # when the last scan that came to its end began
+        self._fault: SystemFault | None = None
+        self._fault_since_s = 0.0
+        self._fault_in_walk = False
 
     # --------------------------------------------------------------- called from other threads
 
@@ -137,9 +155,12 @@ class Intake:
             return len(self._candidates) + len(self._in_flight)
 
     def backlog(self) -> Backlog | None:
-        """What waits, from memory; None while a scan has not come to the end of the inbox."""
+        """What waits, from memory; None while a scan has not come to the end of the inbox.
+
+        None as well while there is no inbox: what waits in it is not nothing.
+        """
         with self._changed:
-            if self._scan is not None or self._rescan_wanted or self._hint_lost:
+            if self._scan is not None or self._rescan_wanted or self._hint_lost or self._fault:
                 return None
             stats = [each.fingerprint for each in self._candidates.values()]
             ctimes = [stat.ctime_ns for stat in (*stats, *self._in_flight.values()) if stat]
@@ -148,6 +169,7 @@ class Intake:
 
     def count_backlog(self) -> Backlog:
         """Counts what has no row yet by a walk of its own. Raises SystemFault."""
+        os.close(self._open())
         pending, oldest_ns = 0, None
         for entry in inbox_module.walk(self._inbox, self._policy):
             with self._changed:
@@ -157,6 +179,10 @@ class Intake:
                 ctime_ns = entry.fingerprint.ctime_ns
                 oldest_ns = ctime_ns if oldest_ns is None else min(oldest_ns, ctime_ns)
         return Backlog(pending, oldest_ns, datetime.now(UTC))
+
+    def looked_since(self, moment_s: float) -> bool:
+        """Whether a look at the whole inbox has begun after ``moment_s``, monotonic, and ended."""
+        return self._whole_since_s > moment_s
 
     # --------------------------------------------------------------------- the intake's thread
 
@@ -168,12 +194,15 @@ class Intake:
     def run_once(self, patience_s: float) -> None:
         """Works until nothing is left to do, or nothing has moved for ``patience_s``.
 
-        Files that somebody is still writing then stay in the inbox.
+        Files that somebody is still writing then stay in the inbox. Raises SystemFault where the
+        inbox could not be looked into for so long.
         """
         self._last_progress_s = self._monotonic()
         scans_before = self._scans_done
         while not self._stopping:
             self._turn()
+            if self._fault and self._monotonic() - self._fault_since_s > patience_s:
+                raise self._fault
             with self._changed:
                 quiet = not (self._hints or self._in_flight or self._scan)
                 waiting = bool(self._candidates)
@@ -188,6 +217,7 @@ class Intake:
                 return
 
     def _turn(self) -> None:
+        self._progress()
         self._take_hints()
         worked = self._look_at_due()
         worked |= self._advance_scan()
@@ -198,7 +228,9 @@ class Intake:
 
     def _wait_s(self) -> float:
         due = [candidate.next_look_s for candidate in self._candidates.values()]
-        if self._scan is not None or self._rescan_wanted:
+        if self._fault is not None:
+            due.append(self._next_scan_s)
+        elif self._scan is not None or self._rescan_wanted:
             if len(self._in_flight) + len(self._candidates) < self._capacity:
                 return 0.0
             due.append(self._monotonic() + 0.02)
@@ -230,9 +262,11 @@ class Intake:
             return False
         due.sort(key=lambda candidate: candidate.next_look_s)
         try:
-            folder = inbox_module.open_folder(self._inbox)
-        except OSError as exc:
-            self._on_fault(inbox_module.inbox_fault(self._inbox, exc))
+            folder = self._open()
+        except SystemFault as fault:
+            self._suffer(fault, _FAULT_AGAIN_S)
+            for candidate in due:
+                candidate.next_look_s = now + _FAULT_AGAIN_S
             return False
         moved = False
         try:
@@ -278,6 +312,7 @@ class Intake:
             self._candidates.pop(source, None)
             self._in_flight[source] = found
         while not self._offer(arrival, _IDLE_WAIT_S):
+            self._progress()
             if self._stopping:
                 self.finished(source)
                 return True
@@ -287,10 +322,20 @@ class Intake:
     def _advance_scan(self) -> bool:
         now = self._monotonic()
         if self._scan is None:
-            if not self._rescan_wanted and now < self._next_scan_s:
+            # after a fault not at once, however much a look is wanted
+            wanted = self._rescan_wanted and self._fault is None
+            if not wanted and now < self._next_scan_s:
                 return False
+            try:
+                os.close(self._open())
+            except SystemFault as fault:
+                self._suffer(fault, _FAULT_AGAIN_S)
+                return False
+            if self._fault is not None and not self._fault_in_walk:
+                self._recover()  # at once: the look itself may take hours
             self._rescan_wanted = False
             self._scan_left_alone = {}
+            self._scan_began_s = now
             self._scan = inbox_module.walk(self._inbox, self._policy, self._leave_alone_scanned)
         seen = 0
         try:
@@ -308,10 +353,48 @@ class Intake:
                 self._consider(entry, now)
         except SystemFault as fault:
             self._scan = None
-            self._next_scan_s = now + min(self._rescan_s, 5.0)
-            self._on_fault(fault)
+            self._suffer(fault, _WALK_AGAIN_S)
+            self._fault_in_walk = True
             return False
         return True
+
+    def _open(self) -> int:
+        """A descriptor of the inbox, which is the station's. Raises SystemFault."""
+        try:
+            folder = inbox_module.open_folder(self._inbox)
+        except OSError as exc:
+            raise inbox_module.inbox_fault(self._inbox, exc) from exc
+        try:
+            self._verify(folder)
+            device = os.fstat(folder).st_dev
+            if device != self._device:
+                # another file system than when the gate was told what it may believe there
+                self._gate.network = is_network(file_system_of(self._inbox))
+                self._device = device
+        except SystemFault:
+            os.close(folder)
+            raise
+        except OSError as exc:
+            os.close(folder)
+            raise inbox_module.inbox_fault(self._inbox, exc) from exc
+        return folder
+
+    def _suffer(self, fault: SystemFault, again_s: float) -> None:
+        now = self._monotonic()
+        if self._fault is None:
+            self._fault_since_s = now
+        self._fault_in_walk = False
+        self._next_scan_s = now + min(self._rescan_s, again_s)
+        with self._changed:
+            self._fault = fault
+            self._rescan_wanted = True
+        self._on_fault(fault)
+
+    def _recover(self) -> None:
+        """The inbox could be looked at: whatever was wrong with it is over."""
+        with self._changed:
+            self._fault = None
+        self._on_fault(None)
 
     def _consider(self, entry: Entry, now: float) -> None:
         with self._changed:
@@ -326,9 +409,10 @@ class Intake:
         self._scan = None
         self._scans_done += 1
         self._next_scan_s = self._monotonic() + self._rescan_s
+        self._whole_since_s = self._scan_began_s
         with self._changed:
             self._left_alone = self._scan_left_alone
-        self._on_fault(None)
+        self._recover()
 
     def _forget_busy(self) -> None:
         """Makes room: files that are being written come back by an event or a scan."""
@@ -358,3 +442,10 @@ class Intake:
         with self._changed:
             if len(self._left_alone) < _LEFT_ALONE_MAX:
                 self._left_alone[what.source] = what.reason
+
+
+def _device(inbox: bytes) -> int | None:
+    try:
+        return os.stat(inbox).st_dev
+    except OSError:
+        return None

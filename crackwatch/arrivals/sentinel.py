@@ -13,6 +13,8 @@ from crackwatch.arrivals.intake import Intake
 from crackwatch.arrivals.watcher import Watcher
 
 _TRY_AGAIN_S = 5.0
+_INOTIFY_AGAIN_S = 30.0  # while polling stands in for it
+_OVERFLOW_SHOWN_S = 30.0  # at least: what is mended within a second would be seen by nobody
 
 
 class Problems(Protocol):
@@ -37,6 +39,8 @@ class Sentinel:
         self._recursive = recursive
         self._watcher: Watcher | None = None
         self._next_try_s = 0.0
+        self._stand_in = False  # polling, where inotify was wanted
+        self._overflowed_s: float | None = None  # monotonic
 
     @property
     def kind(self) -> str | None:
@@ -45,9 +49,12 @@ class Sentinel:
 
     def tend(self) -> None:
         """Looks whether the watcher still listens, and builds one where none does."""
+        self._clear_overflow()
         if self._watcher is not None:
             trouble = self._watcher.trouble()
             if trouble is None:
+                if self._stand_in and time.monotonic() >= self._next_try_s:
+                    self._back_to_inotify()
                 return
             self._problems.report(
                 "watcher_lost", "warning", f"the watcher was lost: {trouble}", "It is rebuilt."
@@ -84,6 +91,7 @@ class Sentinel:
 
     def _started(self, kind: str) -> Watcher:
         """A listening watcher of this kind; polling where the kernel's watches are used up."""
+        self._stand_in = False
         try:
             watcher = self._new(kind)
         except OSError as exc:
@@ -93,11 +101,28 @@ class Sentinel:
                 "watch_limit",
                 "warning",
                 f"inotify refuses ({exc.strerror or exc}); the inbox is polled instead",
-                "Raise fs.inotify.max_user_watches or max_user_instances with sysctl.",
+                "Raise fs.inotify.max_user_watches or max_user_instances with sysctl; inotify is "
+                "tried again by itself.",
             )
+            self._stand_in = True
+            self._next_try_s = time.monotonic() + _INOTIFY_AGAIN_S
             return self._new("polling")
         self._problems.clear("watch_limit")
         return watcher
+
+    def _back_to_inotify(self) -> None:
+        """Polling goes on until the other listens; what comes meanwhile is told by both."""
+        try:
+            watcher = self._new("inotify")
+        except OSError:
+            self._next_try_s = time.monotonic() + _INOTIFY_AGAIN_S
+            return
+        if self._watcher is not None:
+            self._watcher.stop()
+        self._watcher = watcher
+        self._stand_in = False
+        self._problems.clear("watch_limit")
+        self._intake.rescan()
 
     def _new(self, kind: str) -> Watcher:
         watcher = Watcher(
@@ -118,10 +143,22 @@ class Sentinel:
         return True
 
     def _overflowed(self) -> None:
+        self._overflowed_s = time.monotonic()
         self._problems.report(
             "events_lost",
             "warning",
             "the kernel dropped file events: too many files at once",
-            "Nothing to do: the inbox is being looked through.",
+            "Nothing to do: the inbox is looked through, and no picture is lost. If it happens "
+            "often, raise fs.inotify.max_queued_events with sysctl.",
         )
         self._intake.rescan()
+
+    def _clear_overflow(self) -> None:
+        overflowed_s = self._overflowed_s
+        if (
+            overflowed_s is not None
+            and time.monotonic() - overflowed_s >= _OVERFLOW_SHOWN_S
+            and self._intake.looked_since(overflowed_s)
+        ):
+            self._overflowed_s = None
+            self._problems.clear("events_lost")

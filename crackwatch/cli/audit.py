@@ -35,6 +35,7 @@ def command(config: str | None, full: bool, output_format: str) -> int:
     """
     settings = load_settings(config)
     from crackwatch.audit import Auditor
+    from crackwatch.belonging import OwnInbox
     from crackwatch.domain import Place
     from crackwatch.errors import EXIT_DONE, EXIT_FOUND
     from crackwatch.inbox import NamePolicy
@@ -43,6 +44,8 @@ def command(config: str | None, full: bool, output_format: str) -> int:
 
     require_inbox(settings)
     folders = settings.folders
+    # an inbox that is not mounted would look as if all that it holds were gone
+    OwnInbox(os.fsencode(folders.inbox), folders.state, settings.file.parent).check()
     books = AuditBooks(settings.database_file, settings.station.name)
     total = books.total()
     with progress_bar("Checking rows") as show:

@@ -7,8 +7,12 @@ import os
 import shutil
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from crackwatch.settings import Settings
 
 
 @click.command(epilog="Example: crackwatch init /srv/station-1")
@@ -16,7 +20,8 @@ import click
 def command(folder: Path) -> None:
     """Make a station in DIR: folders, config.toml, database, starter model.
 
-    Run again it makes what is missing and changes nothing that is there.
+    Run again it makes what is missing and changes nothing that is there, except that it adopts an
+    inbox that is not marked as this station's: mount it first.
     """
     from crackwatch import packaged
     from crackwatch import settings as settings_module
@@ -51,6 +56,7 @@ def command(folder: Path) -> None:
     installed = install_starter(registry, packaged.starter())
     if installed:
         _say(f"installed model {installed}")
+    _adopt(settings)
     program = "crackwatch"
     if not shutil.which(program) and Path(sys.argv[0]).name == program:
         program = sys.argv[0]  # as `make run` calls it: not on the PATH
@@ -59,6 +65,23 @@ def command(folder: Path) -> None:
         f"  start it:  {program} run --config {config}\n"
         f"  ask it:    {program} report --since today --config {config}"
     )
+
+
+def _adopt(settings: Settings) -> None:
+    """Marks the inbox as this station's, and says so where it was not already."""
+    from crackwatch import belonging
+
+    inbox = settings.folders.inbox
+    adoption = belonging.adopt(inbox, settings.folders.state, settings.station.name)
+    if adoption is None:
+        return
+    before = adoption.before
+    _say(f"marked    {inbox}{os.sep} as this station's inbox")
+    if before is not None:
+        _say(
+            f"          it was that of {before.name!r}, since {before.adopted_at}: a station that "
+            "still uses it waits from now on"
+        )
 
 
 def _say(text: str) -> None:

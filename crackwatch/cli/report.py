@@ -145,6 +145,7 @@ def _pending(settings: Settings, rows: ReportRows) -> Pending | None:
     """
     from datetime import UTC, datetime
 
+    from crackwatch.belonging import OwnInbox
     from crackwatch.errors import SystemFault
     from crackwatch.health import status
     from crackwatch.inbox import NamePolicy, count_unrecorded
@@ -161,10 +162,12 @@ def _pending(settings: Settings, rows: ReportRows) -> Pending | None:
         if (now - moment).total_seconds() <= _STATUS_IS_FRESH_S:
             return Pending(counted, moment)
     policy = NamePolicy(settings.files.patterns, recursive=settings.files.recursive)
+    inbox = os.fsencode(settings.folders.inbox)
     try:
+        OwnInbox(inbox, settings.folders.state, settings.file.parent).check()
         recorded = rows.recorded(settings.station.name)
         count = count_unrecorded(
-            os.fsencode(settings.folders.inbox),
+            inbox,
             policy,
             lambda entries: sum(not recorded(entry) for entry in entries),
         )

@@ -14,6 +14,7 @@ import itertools
 import json
 import os
 import stat
+from collections.abc import Callable
 from typing import Protocol
 
 from crackwatch import inbox as inbox_module
@@ -54,11 +55,18 @@ class Demand(Protocol):
 class Mover:
     """Moves files out of one inbox, and remembers which folders are to be synced.
 
-    ``folders`` maps each place to its absolute folder.
+    ``folders`` maps each place to its absolute folder. ``check`` raises SystemFault where the folder
+    at the inbox's path is not the inbox: what is not there is then not gone.
     """
 
-    def __init__(self, inbox: bytes, folders: dict[Place, bytes]) -> None:
+    def __init__(
+        self,
+        inbox: bytes,
+        folders: dict[Place, bytes],
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
         self._inbox = inbox
+        self._check = check
         self._folders = folders
         self._dirty: set[bytes] = set()
 
@@ -152,13 +160,12 @@ class Mover:
 
     def _missing(self, source: bytes, otherwise: MoveResult) -> Filed:
         """What to make of a file that is not where it was. Raises SystemFault without an inbox."""
-        if self._exists(source):
-            return Filed(MoveResult.REPLACED)
         try:
             os.stat(self._inbox)
         except OSError as exc:
             raise inbox_module.inbox_fault(self._inbox, exc) from exc
-        return Filed(otherwise)
+        self._check()
+        return Filed(MoveResult.REPLACED if self._exists(source) else otherwise)
 
     def _met_something(self, demand: Demand, destination: bytes) -> Filed:
         """Both names exist. Our own leftovers are cleared; anything else keeps its name."""

@@ -24,6 +24,7 @@ from crackwatch.inbox import LeftAlone
 STATUS_FILE = "status.json"
 LOCK_FILE = "lock"
 SILENT_AFTER_S = 30.0  # a living process that has not written for this long hangs
+_LATE_AFTER_S = 5.0  # one that wants to write every second has been kept from it
 
 State = Literal["starting", "running", "paused", "unhealthy", "stopped"]
 
@@ -122,8 +123,9 @@ def write(state_folder: Path, status: Status) -> None:
 def read(state_folder: Path) -> dict[str, Any]:
     """The station's status document, looked at from another process; changes nothing.
 
-    ``state`` is "stopped" where no process holds the station's lock, and "unhealthy" where one does
-    but has been silent for half a minute.
+    ``state`` is "stopped" where no process holds the station's lock, "paused" where one does that is
+    kept from saying anything because its folder is read-only, and "unhealthy" where one has been
+    silent for half a minute.
     """
     pid = locking.holder(state_folder / LOCK_FILE)
     if pid is None:
@@ -134,7 +136,10 @@ def read(state_folder: Path) -> dict[str, Any]:
     if not isinstance(document, dict) or document.get("pid") != pid:
         return to_document(Status("starting", pid=pid, as_of=datetime.now(UTC)))
     silent_s = (datetime.now(UTC) - datetime.fromisoformat(document["as_of"])).total_seconds()
-    if silent_s > SILENT_AFTER_S:
+    if silent_s > _LATE_AFTER_S and _is_readonly(state_folder):
+        document["state"] = "paused"
+        document["problems"].append(_readonly(state_folder, document["as_of"]))
+    elif silent_s > SILENT_AFTER_S:
         document["state"] = "unhealthy"
         document["problems"].append(
             {
@@ -149,7 +154,29 @@ def read(state_folder: Path) -> dict[str, Any]:
     return document
 
 
+def _is_readonly(folder: Path) -> bool:
+    try:
+        return bool(os.statvfs(folder).f_flag & os.ST_RDONLY)
+    except OSError:
+        return False
+
+
+def _readonly(state_folder: Path, since: str) -> dict[str, Any]:
+    """What a station cannot say itself: that it may not write where it says things."""
+    holds_books = (state_folder / "crackwatch.db").exists()
+    return {
+        "code": "database_readonly" if holds_books else "state_readonly",
+        "severity": "error",
+        "message": f"{path_text(os.fsencode(state_folder))}: is read-only, so "
+        + ("nothing can be recorded, and " if holds_books else "")
+        + f"the station cannot say how it is; this is as of {since}",
+        "remedy": "Mount its disk for writing (a disk that fails is turned read-only: dmesg); "
+        "inspection goes on by itself then.",
+        "since": since,
+    }
+
+
 def clear(state_folder: Path) -> None:
-    """Removes the status file at a clean end."""
-    with contextlib.suppress(FileNotFoundError):
+    """Removes the status file at a clean end; without its process nobody believes it anyway."""
+    with contextlib.suppress(OSError):
         os.unlink(state_folder / STATUS_FILE)
