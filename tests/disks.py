@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,3 +39,44 @@ def as_an_ordinary_user() -> Iterator[Path]:
             yield Path(folder)
         finally:
             os.seteuid(0)
+
+
+@contextmanager
+def mounted(*what: str | Path, skip: str) -> Iterator[None]:
+    """``mount`` with these arguments, the last of which is where; undone at the end.
+
+    Skips the test, saying ``skip``, where this user may not mount.
+    """
+    done = subprocess.run(
+        ["mount", *map(str, what)], capture_output=True, text=True, timeout=30, check=False
+    )
+    if done.returncode:
+        pytest.skip(f"{skip}: {done.stderr.strip()}")
+    try:
+        yield
+    finally:
+        unmount(Path(what[-1]))
+
+
+def unmount(where: Path) -> None:
+    """Takes the upmost mount at ``where`` away, whoever uses it still; none there is no matter."""
+    subprocess.run(["umount", "--lazy", str(where)], capture_output=True, timeout=30, check=False)
+
+
+@contextmanager
+def small_disk(where: Path, size_bytes: int) -> Iterator[None]:
+    """A file system of its own and of that size, in memory, on the folder ``where``."""
+    with mounted(
+        *("-t", "tmpfs", "-o", f"size={size_bytes}", "crackwatch-test", where),
+        skip="a small disk needs the right to mount",
+    ):
+        yield
+
+
+@contextmanager
+def read_only(folder: Path) -> Iterator[None]:
+    """``folder`` as the kernel leaves it after an error on its disk: there, and not to be written."""
+    with mounted(*("--bind", folder, folder), skip="a disk turns read-only only for who may mount"):
+        remount = ["mount", "-o", "remount,bind,ro", str(folder)]
+        subprocess.run(remount, capture_output=True, timeout=30, check=True)
+        yield

@@ -13,8 +13,8 @@ from crackwatch.arrivals.intake import Intake
 from crackwatch.arrivals.watcher import Watcher
 
 _TRY_AGAIN_S = 5.0
-_INOTIFY_AGAIN_S = 30.0  # while polling stands in for it
-_OVERFLOW_SHOWN_S = 30.0  # at least: what is mended within a second would be seen by nobody
+_INOTIFY_AGAIN_S = 10.0  # while polling stands in for it
+_OVERFLOW_SHOWN_S = 10.0  # at least: what is mended within a second would be seen by nobody
 
 
 class Problems(Protocol):
