@@ -46,7 +46,7 @@ class Case:
         return cls(scenario, Boundary.parse(at), deed, name)
 
 
-def play(played: Theatre, case: Case, plant: str = "") -> list[str]:
+def play(played: Theatre, case: Case) -> list[str]:
     """What is wrong in the end; nothing, if all is well."""
     scene = played.stage.copy(played.prepared(SCENARIOS[case.scenario]))
     arrived = stage.count(EARLIER, BATCH)
@@ -73,9 +73,9 @@ def play(played: Theatre, case: Case, plant: str = "") -> list[str]:
 
     try:
         stop = case.at.inject("signal=SIGSTOP")
-        work = actor.once(scene.config, plant=plant)
+        work = actor.once(scene.config, plant=played.plant)
         tracing.run(work, inject=[stop], paused=meddle, said=scene.said)
-        ended = tracing.run(actor.once(scene.config, plant=plant), said=scene.said)
+        ended = tracing.run(actor.once(scene.config, plant=played.plant), said=scene.said)
         found = stage.wrong(scene, arrived, disturbed=disturbed, foreign=frozenset(persons))
         found += [f"overwritten: {path}" for path in persons if path.read_bytes() != _PERSONS]
         if ended.status:

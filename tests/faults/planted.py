@@ -121,13 +121,13 @@ def _inbox(destinations: Any) -> bytes:
 
 
 def tell_commits(file: Path) -> None:
-    """Writes the rows' ids to ``file`` as soon as their transaction has come back."""
+    """Writes the batch's number to ``file`` as soon as its transaction has come back."""
     told = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     record = Books.record
 
     def telling(self: Books, facts: Any, drafts: Sequence[Any], *rest: Any) -> Any:
         recorded = record(self, facts, drafts, *rest)
-        os.write(told, b"committed\n")
+        os.write(told, b"committed %d\n" % recorded.batch_id)
         return recorded
 
     Books.record = telling

@@ -158,6 +158,10 @@ class Stage:
         belonging.adopt(scene.inbox, scene.root / "state", "faults")
         return scene
 
+    def empty(self, scenario: Scenario) -> Scene:
+        """The folders of a scene that somebody else fills."""
+        return self._scene(scenario)
+
     def copy(self, of: Scene) -> Scene:
         """The same again: names, contents and times; other inodes."""
         scene = self._scene(of.scenario)
@@ -221,7 +225,7 @@ def wrong(
         if found != "ok":
             return [f"integrity_check: {found}"]
     every = rows(scene.database)
-    recorded = Counter(map(_key, every))
+    recorded = Counter(map(key_of_row, every))
     for key in sorted(recorded.keys() | arrived.keys()):
         name, sha = key
         least = 0 if key in disturbed else arrived[key]
@@ -251,7 +255,7 @@ def _misplaced(scene: Scene, every: list[dict[str, Any]], disturbed: frozenset[K
     for row in every:
         line = _line(row)
         source = os.fsdecode(row["source"])
-        may_be_gone = _key(row) in disturbed
+        may_be_gone = key_of_row(row) in disturbed
         place = line.standing
         if place == "quarantined" and row["reason"] is None:
             problems.append(f"no reason: {source} is quarantined")
@@ -262,9 +266,12 @@ def _misplaced(scene: Scene, every: list[dict[str, Any]], disturbed: frozenset[K
         if not path.is_file():
             if not may_be_gone:
                 problems.append(f"missing: {source} is not at {places[place]}/{name}")
-        elif row["sha256"] is not None and _sha(path.read_bytes()) != row["sha256"].hex():
-            if not (may_be_gone and place == "kept"):
-                problems.append(f"changed: {places[place]}/{name} is not {source}")
+        elif (
+            row["sha256"] is not None
+            and _sha(path.read_bytes()) != row["sha256"].hex()
+            and not (may_be_gone and place == "kept")
+        ):
+            problems.append(f"changed: {places[place]}/{name} is not {source}")
         if place == "quarantined" and path.is_file():
             beside = path.with_name(path.name + ".json")
             if not beside.is_file() or json.loads(beside.read_text())["id"] != row["id"]:
@@ -283,7 +290,7 @@ def _audited(scene: Scene, disturbed: frozenset[Key], foreign: frozenset[Path]) 
         full=True,
         pause=lambda: None,
     ).audit()
-    by_id = {row["id"]: _key(row) for row in rows(scene.database)}
+    by_id = {row["id"]: key_of_row(row) for row in rows(scene.database)}
     problems = [
         f"audit: {each.kind}: {os.fsdecode(each.path)}: {each.reason}"
         for each in audit.findings
@@ -368,5 +375,6 @@ def count(*fillings: Mapping[str, bytes]) -> Counter[Key]:
     return Counter(key_of(*item) for each in fillings for item in each.items())
 
 
-def _key(row: Mapping[str, Any]) -> Key:
+def key_of_row(row: Mapping[str, Any]) -> Key:
+    """The same of a row."""
     return os.fsdecode(row["source"]), row["sha256"].hex() if row["sha256"] else ""

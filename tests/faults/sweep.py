@@ -24,7 +24,7 @@ from pathlib import Path
 
 from tests.faults import actor, stage, tracing
 from tests.faults.stage import BATCH, EARLIER, SCENARIOS, Line, Scenario, Scene, Stage
-from tests.faults.tracing import Boundary
+from tests.faults.tracing import Boundary, Call
 
 _MEMORY = Path("/dev/shm")
 
@@ -59,7 +59,7 @@ class Theatre:
 
     def __init__(self, set_up: Stage, plant: str = "") -> None:
         self._stage = set_up
-        self._plant = plant
+        self.plant = plant
         self._prepared: dict[str, Scene] = {}
         self._finals: dict[str, list[Line]] = {}
 
@@ -92,17 +92,26 @@ class Theatre:
             scene.remove()
         return self._finals[scenario.name]
 
-    def boundaries(self, scenario: Scenario, after: tuple[Boundary, ...] = ()) -> list[Boundary]:
+    def boundaries(
+        self, scenario: Scenario, after: tuple[Boundary, ...] = (), *, opens: bool = False
+    ) -> list[Boundary]:
         """Every step of a run that is left alone, or of the recovery after these kills."""
+        return [call.boundary for call in self.calls(scenario, after, opens=opens)]
+
+    def calls(
+        self, scenario: Scenario, after: tuple[Boundary, ...] = (), *, opens: bool = False
+    ) -> list[Call]:
+        """The same, with what each call was given; nothing but the station's own folders."""
         scene = self._stage.copy(self.prepared(scenario))
         log = scene.other / "trace.log"
         try:
             for kill in after:
                 self._run(scene, kill)
-            tracing.run(self._work(scene), log=log, said=scene.said)
+            trace = (*tracing.CHANGES, *(tracing.OPENS if opens else ()))
+            tracing.run(self._work(scene), log=log, trace=trace, said=scene.said)
             roots = (scene.root, scene.other)
             return [
-                call.boundary
+                call
                 for call in tracing.calls(log)
                 if call.touches(roots) and str(scene.said) not in call.rest
             ]
@@ -138,7 +147,7 @@ class Theatre:
         return ended.status == -signal.SIGKILL
 
     def _work(self, scene: Scene) -> actor.Work:
-        return actor.once(scene.config, plant=self._plant)
+        return actor.once(scene.config, plant=self.plant)
 
 
 @dataclass

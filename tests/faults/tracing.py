@@ -118,6 +118,8 @@ def run(
     finally:
         if tracer is not None:
             tracer.wait(10)
+            if tracer.stderr is not None:
+                tracer.stderr.close()
     return Ended(status, said.read_text("utf-8", "replace"))
 
 
