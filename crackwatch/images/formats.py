@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal, NoReturn
 
 from crackwatch.domain import QuarantineReason
@@ -23,6 +23,11 @@ Alpha = Literal["straight", "premultiplied", "unused"]
 # minutes.
 MAX_SEGMENTS = 65_536
 MAX_CHUNKS = 1_048_576
+# A progressive JPEG has about ten scans. Each goes over the whole picture, however few bytes it has:
+# without a bound 100 KB would keep a decoder busy for minutes.
+MAX_SCANS = 128
+# Each may become 8 MB in a decoder that wants none of them.
+MAX_PACKED_TEXTS = 64
 MAX_VALUES = 1_048_576  # entries and values of all directories of a TIFF together
 
 UPRIGHT = 1  # EXIF's and TIFF's orientation 1: rows from the top, columns from the left
@@ -42,7 +47,9 @@ class Header:
     and hold plain samples of 8 or 16 bits: a baseline JPEG, a PNG that is neither interlaced nor
     animated, a TIFF of grey or RGB. To give one row of it, ``rows_at_once`` must be unpacked.
     ``coefficients`` is how many a pixel a JPEG has that must all be held before its first row is
-    known; 0 of others.
+    known; 0 of others. ``pixels_bytes`` is how many packed bytes a PNG has for its pixels; 0 of
+    others. ``exif`` are the places (first byte, end) of the EXIF blocks of a JPEG or PNG, with what
+    holds them: all that has to be left out for a decoder to find none.
     """
 
     format: str
@@ -56,6 +63,8 @@ class Header:
     sequential: bool = False
     rows_at_once: int = 1
     coefficients: float = 0.0
+    pixels_bytes: int = 0
+    exif: tuple[tuple[int, int], ...] = ()
 
 
 def read_header(data: bytes) -> Header:
@@ -114,6 +123,7 @@ def _jpeg(data: bytes) -> Header:
     scans = 0
     interleaved = False
     orientation: int | None = None
+    exif: list[tuple[int, int]] = []
     at = 2
     for _ in range(MAX_SEGMENTS):
         match = _MARKER.search(data, at)
@@ -125,7 +135,8 @@ def _jpeg(data: bytes) -> Header:
             if not scans:
                 _contradictory("JPEG", "it ends before any picture data")
             frame = frame or _Frame(0, 0, 0, 0, 0, b"")
-            return frame.header(scans == 1 and interleaved, orientation or UPRIGHT)
+            header = frame.header(scans == 1 and interleaved, orientation or UPRIGHT)
+            return replace(header, exif=tuple(exif)) if exif else header
         if marker == _TEM:
             continue
         if marker == _SOI:
@@ -144,9 +155,13 @@ def _jpeg(data: bytes) -> Header:
                 frame = _Frame(marker, width, height, channels, depth, sampling)
         elif marker == _SOS:
             scans += 1
+            if scans > MAX_SCANS:
+                _contradictory("JPEG", f"it has more than {MAX_SCANS} scans")
             interleaved = frame is not None and length > 2 and data[at + 2] == frame.channels
-        elif marker == _APP1 and orientation is None and data.startswith(_EXIF, at + 2):
-            orientation = exif_orientation(data[at + 2 : at + length])
+        elif marker == _APP1 and data.startswith(_EXIF, at + 2):
+            exif.append((at - 2, at + length))
+            if orientation is None:
+                orientation = exif_orientation(data[at + 2 : at + length])
         at += length
     _contradictory("JPEG", f"it has more than {MAX_SEGMENTS} segments")
 
@@ -191,6 +206,7 @@ class _Frame:
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_CHUNK = struct.Struct(">I4s")
 _PNG_GREY = 0
+_PNG_PACKED_TEXTS = frozenset({b"zTXt", b"iTXt", b"iCCP"})
 _PNG_CHANNELS = {_PNG_GREY: 1, 2: 3, 3: 3, 4: 2, 6: 4}  # by colour type; 3 is a palette, expanded
 
 
@@ -199,6 +215,8 @@ def _png(data: bytes) -> Header:
     depth = colours = interlaced = 0
     orientation = UPRIGHT
     pixels = transparency = animated = False
+    pixels_bytes = packed_texts = 0
+    exif: list[tuple[int, int]] = []
     at = len(_PNG_SIGNATURE)
     for index in range(MAX_CHUNKS):
         if at + 8 > len(data):
@@ -214,11 +232,17 @@ def _png(data: bytes) -> Header:
             width, height, depth, colours, interlaced = struct.unpack_from(">IIBBxxB", data, body)
         elif kind == b"IDAT":
             pixels = True
+            pixels_bytes += length
+        elif kind in _PNG_PACKED_TEXTS:
+            packed_texts += 1
+            if packed_texts > MAX_PACKED_TEXTS:
+                _contradictory("PNG", f"it has more than {MAX_PACKED_TEXTS} packed texts")
         elif kind == b"tRNS":
             transparency = True
         elif kind == b"acTL":
             animated = True
         elif kind == b"eXIf":
+            exif.append((body - 8, at))
             orientation = exif_orientation(data[body : body + length])
         elif kind == b"IEND":
             if not pixels:
@@ -232,8 +256,21 @@ def _png(data: bytes) -> Header:
                 sample_bytes=2 if depth == 16 else 1,
                 # OpenCV takes a grey level that is said to be clear for the grey that it is
                 sequential=not (interlaced or animated or (transparency and colours == _PNG_GREY)),
+                pixels_bytes=pixels_bytes,
+                exif=tuple(exif),
             )
     _contradictory("PNG", f"it has more than {MAX_CHUNKS} chunks")
+
+
+def png_pixels(data: bytes) -> Iterator[memoryview]:
+    """The packed bytes of a PNG's pixels, chunk by chunk, uncopied; ``data`` has a header of ours."""
+    view = memoryview(data)
+    at, kind = len(_PNG_SIGNATURE), b""
+    while kind != b"IEND":
+        length, kind = _PNG_CHUNK.unpack_from(data, at)
+        if kind == b"IDAT":
+            yield view[at + 8 : at + 8 + length]
+        at += 8 + length + 4
 
 
 # ------------------------------------------------------------------------------------------ BMP
@@ -460,6 +497,15 @@ def _webp_size(kind: bytes, body: bytes) -> tuple[int, int] | None:
 
 
 # ----------------------------------------------------------------------------------------- EXIF
+
+
+def without(data: bytes, places: Sequence[tuple[int, int]]) -> bytes:
+    """``data`` less what lies at ``places`` (first byte, end), which come in order."""
+    at, parts = 0, []
+    for start, end in places:
+        parts.append(data[at:start])
+        at = end
+    return b"".join([*parts, data[at:]])
 
 
 def exif_orientation(block: bytes) -> int:

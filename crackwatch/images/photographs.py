@@ -200,7 +200,7 @@ def _opened(header: formats.Header, data: bytes, limits: Limits, tiling: Tiling)
             f"model's scale, {pixels} pixels; at most {limits.max_pixels} are inspected "
             "(files.max_pixels)",
         )
-    _require_memory(header, _held(header, tiling))
+    _require_memory(header, _held(header, tiling) + _copied(data, header))
     _require_health(data, header)
     return Photograph(data, header, tiling)
 
@@ -225,7 +225,7 @@ def thumbnail(data: bytes, limits: Limits, longest_px: int) -> Pixels:
         small = conversion.bgr(whole.decoded(data, header, reduced), header)
         small = conversion.turned(small, whole.left_to_turn(header))
     else:
-        _require_memory(header, _held(header, Tiling()))
+        _require_memory(header, _held(header, Tiling()) + _copied(data, header))
         _require_health(data, header)
         rows, stored = _open(data, header)
         small = conversion.turned(
@@ -257,7 +257,7 @@ def cost_bytes(data: bytes, limits: Limits, tiling: Tiling) -> int:
         return _TILE_BYTES
     if limits.larger == "resize":
         return _whole_bytes(header) + _TILE_BYTES
-    held = _held(header, tiling)
+    held = _held(header, tiling) + _copied(data, header)
     return held if limits.larger == "tile" and held <= HELD_BYTES else 0
 
 
@@ -413,6 +413,11 @@ def _held(header: formats.Header, tiling: Tiling) -> int:
     tall = min(rows_height, -(-SIDE * rows_height // scaled_height) + 1)
     tiles = 2 * min(len(layout), BATCH_TILES) * _TILE_BYTES
     return _FIXED_BYTES + decoder + 2 * tall * rows_width * 3 + tiles
+
+
+def _copied(data: bytes, header: formats.Header) -> int:
+    """What libvips is given instead of the file where EXIF has to be left out of it; bytes."""
+    return len(data) if header.sequential and header.exif else 0
 
 
 def _whole_bytes(header: formats.Header, reduced: int = 1) -> int:

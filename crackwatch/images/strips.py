@@ -57,6 +57,10 @@ class Strips:
         self._header = header
         self._at = 0
         self._visible = False
+        if header.exif:
+            # libvips has EXIF read by a library of its own, which a few bytes that lead round in
+            # circles keep busy for half a minute; what we need of it, the header has
+            data = formats.without(data, header.exif)
         try:
             self._source = pyvips.Source.new_from_memory(data)  # not copied, so held on to
             # a JPEG's complaints have been heard, and those that remain are harmless

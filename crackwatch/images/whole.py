@@ -6,6 +6,7 @@ OpenCV stores JPEG, BMP, WebP, TIFF and PNG of every kind; what it decodes is he
 from __future__ import annotations
 
 import threading
+import zlib
 from typing import Final
 
 import cv2
@@ -18,6 +19,10 @@ from crackwatch.images import formats
 from crackwatch.images.complaints import Complaints
 
 _TRIES_TO_HEAR = 8
+# What a few bytes of a PNG can at most become; up to so much, nobody asks what they do become.
+_INFLATED_AT_MOST = 1032
+_HARMLESS_BYTES: Final = 256 << 20
+_INFLATE_BYTES = 1 << 16  # packed, at a time
 _REDUCED: Final = {
     1: cv2.IMREAD_COLOR,
     2: cv2.IMREAD_REDUCED_COLOR_2,
@@ -48,6 +53,8 @@ def decoded(data: bytes, header: formats.Header, reduced: int = 1) -> NDArray[np
 
     Raises Unreadable (UNREADABLE), and SystemFault if memory runs out.
     """
+    if header.pixels_bytes * _INFLATED_AT_MOST > _HARMLESS_BYTES:
+        _require_no_bomb(data, header)
     with complaints.listening() as heard:
         raw = _imdecode(data, header, reduced)
     if heard.damage:
@@ -64,6 +71,31 @@ def decoded(data: bytes, header: formats.Header, reduced: int = 1) -> NDArray[np
                 QuarantineReason.UNREADABLE, f"{header.format} is damaged: {heard.damage}"
             )
     return raw
+
+
+def _require_no_bomb(data: bytes, header: formats.Header) -> None:
+    """Raises Unreadable where a PNG's pixels go on and on behind its last row.
+
+    libpng unpacks all of it, ten seconds for a megabyte, only to throw it away.
+    """
+    row_bytes = header.width * header.channels * header.sample_bytes
+    # rows of an interlaced picture have up to seven beginnings; a little more does no harm either
+    most = (row_bytes + 8) * header.height + (1 << 16)
+    inflater, found = zlib.decompressobj(), 0
+    try:
+        for chunk in formats.png_pixels(data):
+            for start in range(0, len(chunk), _INFLATE_BYTES):
+                packed: bytes | memoryview = chunk[start : start + _INFLATE_BYTES]
+                while packed and not inflater.eof:
+                    found += len(inflater.decompress(packed, 1 << 20))
+                    packed = inflater.unconsumed_tail
+                    if found > most:
+                        raise Unreadable(
+                            QuarantineReason.UNREADABLE,
+                            f"PNG is damaged: more pixels than {header.width} x {header.height}",
+                        )
+    except zlib.error:
+        return  # the decoder comes as far as this did, and says so
 
 
 def _imdecode(data: bytes, header: formats.Header, reduced: int) -> NDArray[np.generic]:
