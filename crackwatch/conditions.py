@@ -27,7 +27,7 @@ GROWING: Final = "quarantine_growing"
 LEASES: Final = "lease_refused"
 
 _EVERY_S = 5.0
-_QUARANTINE_EVERY_S = 30.0
+_QUARANTINE_EVERY_S = 10.0
 _AGAIN = 1.1  # times the limit that must be free again: one picture more or less is no change
 _HOUR = timedelta(hours=1)
 _MAKE_ROOM = (

@@ -17,6 +17,7 @@ from crackwatch.arrivals.gate import Gate
 from crackwatch.arrivals.intake import Intake
 from crackwatch.arrivals.known import Known
 from crackwatch.batching import BatchQueue
+from crackwatch.errors import SystemFault
 from crackwatch.health.board import Board
 from crackwatch.heartbeat import Heart
 from crackwatch.inbox import NamePolicy
@@ -46,9 +47,12 @@ class Bench:
         settings: ModelSettings | None = None,
         once: bool = True,
         monotonic: Callable[[], float] = time.monotonic,
+        require_room: Callable[[], None] = lambda: None,
+        progress: Callable[[], None] = lambda: None,
     ) -> None:
         self.station = station
-        self.board = Board()
+        self.told_of: list[tuple[str, bool]] = []  # problems that came and went
+        self.board = Board(lambda problem, up: self.told_of.append((problem.code, up)))
         self.queue = BatchQueue(
             max_size=64, max_wait_s=0.01, capacity=64, max_bytes=1 << 30, cost_bytes=lambda _: 1
         )
@@ -83,6 +87,8 @@ class Bench:
             stop=self.stop,
             working_day=lambda: DAY,
             once=once,
+            require_room=require_room,
+            progress=progress,
         )
 
     def turn(self, *names: str) -> None:
@@ -306,3 +312,30 @@ def test_a_pointer_that_is_deleted_and_then_holds_nonsense_is_one_problem(tmp_pa
                 pointer.write_bytes(content)
             bench.turn()
             assert [each.code for each in bench.board.problems()] == [f"champion_{code}"]
+
+
+def test_a_pause_that_tests_its_cause_again_is_progress_and_then_the_picture_is_inspected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The service's watchdog must not end a station that waits for room on its disk."""
+    station = Station(tmp_path)
+    station.put("a.jpg", jpeg(dark=False))
+    tested: list[str] = []
+    short = [True, True, True]
+
+    def require_room() -> None:
+        tested.append("room")
+        if short and short.pop():
+            raise SystemFault("disk_low", "1 MB free", "Make room.")
+
+    monkeypatch.setattr(inspector_module, "_PAUSE_FIRST_S", 0.01)
+    with station.pipeline() as pipeline:
+        bench = Bench(
+            station, pipeline, require_room=require_room, progress=lambda: tested.append("progress")
+        )
+        bench.turn("a.jpg")
+    assert bench.told_of == [("disk_low", True), ("disk_low", False)]
+    assert tested.count("room") == 4
+    at = [place for place, each in enumerate(tested) if each == "room"]
+    assert all(tested[place - 1] == "progress" for place in at)
+    assert [row["outcome"] for row in station.rows()] == ["normal"]

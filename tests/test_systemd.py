@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from crackwatch import packaged
+from crackwatch import inspector, packaged
 from tests.commands import parse
 
 UNIT = packaged.units() / "crackwatch.service"
@@ -115,3 +115,10 @@ def test_it_waits_longer_for_the_end_than_the_daemon_may_take() -> None:
 def test_openvino_may_write_machine_code() -> None:
     """Under MemoryDenyWriteExecute compiling a model fails: it must not slip back in."""
     assert "MemoryDenyWriteExecute" not in settings()
+
+
+def test_the_watchdog_has_more_patience_than_a_pause_takes_between_two_tests_of_its_cause() -> None:
+    """A thread may be silent for half of the watchdog's time: health/pulse.py."""
+    (wanted,) = settings()["WatchdogSec"]
+    assert wanted.endswith("min")
+    assert int(wanted.removesuffix("min")) * 60 / 2 > 2 * inspector._PAUSE_MAX_S

@@ -1,0 +1,294 @@
+"""A running station names what degrades it, in status and in its log, and goes on by itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from crackwatch import belonging, packaged
+from crackwatch.inbox import MARKER
+from tests.disks import mounted, read_only, small_disk, unmount
+from tests.test_daemon import Process, crackwatch, drawn, made, overridden, station
+
+__all__ = ["made", "station"]  # fixtures
+
+pytestmark = pytest.mark.skipif(
+    not (packaged.starter() / "lenet.keras").is_file(), reason="the starter model is not here"
+)
+
+MB = 1_000_000
+EAGER = ("rescan_s = 60.0", "rescan_s = 0.5")
+
+
+def problem(station: Process, code: str) -> dict[str, Any] | None:
+    problems: list[dict[str, Any]] = station.status()["problems"]
+    return next((each for each in problems if each["code"] == code), None)
+
+
+def named(station: Process, code: str, severity: str) -> None:
+    """Waits until status has the problem, and looks that it says all that it should."""
+    station.wait_until(lambda: problem(station, code) is not None)
+    found = problem(station, code)
+    assert found is not None
+    assert set(found) == {"code", "severity", "message", "remedy", "since"}
+    assert found["severity"] == severity
+    assert found["message"] and found["remedy"] and found["since"]
+    table = crackwatch("status", "--config", station.config)
+    assert f"{severity}: {code}" in table.stdout
+    assert table.returncode == (1 if severity == "error" else 0)
+
+
+def gone(station: Process, code: str) -> None:
+    station.wait_until(lambda: problem(station, code) is None)
+
+
+def logged(station: Process, event: str, code: str) -> bool:
+    lines = [line for line in station.log.read_text().splitlines() if line.startswith("{")]
+    said = [json.loads(line) for line in lines]
+    return any(each["event"] == event and each.get("code") == code for each in said)
+
+
+def put(station: Process, name: str, *, seed: int = 0) -> None:
+    (station.inbox / name).write_bytes(drawn(1, seed=seed)[0])
+
+
+# ------------------------------------------------------------------------------------- the inbox
+
+
+def test_an_inbox_that_is_not_mounted_is_waited_for_and_not_taken_for_an_empty_one(
+    station: Process,
+) -> None:
+    share = station.root / "share"
+    share.mkdir()
+    skip = "a share that comes and goes needs the right to mount"
+    (station.inbox / os.fsdecode(MARKER)).unlink()  # below the mount there is just a folder
+    with overridden(station, *EAGER), mounted("--bind", share, station.inbox, skip=skip):
+        done = crackwatch("init", station.root)
+        assert done.returncode == 0 and f"marked    {station.inbox}/" in done.stdout
+        station.start()
+        put(station, "a.jpg")
+        station.wait_until(lambda: station.count() == 1)
+
+        unmount(station.inbox)
+        named(station, "inbox_unmarked", "error")
+        assert station.status()["state"] == "paused"
+        # written to the wrong disk: it would be hidden as soon as the share is back
+        put(station, "wrong.jpg", seed=1)
+        station.wait_until(lambda: station.status()["inbox_pending"] is None)
+        asked = crackwatch("audit", "--config", station.config)
+        assert asked.returncode == 2 and "not mounted" in asked.stderr
+        assert station.report()["pending"] is None
+        assert station.count() == 1
+        (station.inbox / "wrong.jpg").unlink()
+
+        subprocess.run(["mount", "--bind", share, station.inbox], check=True)
+        put(station, "b.jpg", seed=2)
+        station.wait_until(lambda: station.count() == 2)
+        gone(station, "inbox_unmarked")
+        station.wait_until(lambda: station.status()["state"] == "running")
+        assert station.stop()[0] == 0
+        assert station.audit()["ok"]
+    assert logged(station, "problem", "inbox_unmarked")
+    assert logged(station, "problem_cleared", "inbox_unmarked")
+
+
+def test_another_stations_inbox_waits_until_init_adopts_it(station: Process) -> None:
+    with overridden(station, *EAGER):
+        station.start()
+        elsewhere = station.root / "elsewhere"
+        elsewhere.mkdir()
+        belonging.adopt(station.inbox, elsewhere, "south")
+        put(station, "a.jpg")
+        named(station, "inbox_foreign", "error")
+        found = problem(station, "inbox_foreign")
+        assert found is not None and "'south'" in found["message"]
+        assert f"crackwatch init {station.root}" in found["remedy"]
+        assert station.count() == 0
+        done = crackwatch("init", station.root)
+        assert "'south'" in done.stdout
+        station.wait_until(lambda: station.count() == 1)
+        gone(station, "inbox_foreign")
+        assert station.stop()[0] == 0
+        assert station.audit()["ok"]
+
+
+def test_a_station_of_an_earlier_version_goes_on_and_says_what_to_do(station: Process) -> None:
+    (station.inbox / os.fsdecode(MARKER)).unlink()
+    (station.root / "state" / belonging.IDENTITY_FILE).unlink()
+    with overridden(station, *EAGER):
+        station.start()
+        put(station, "a.jpg")
+        station.wait_until(lambda: station.count() == 1)
+        named(station, "inbox_unguarded", "warning")
+        assert station.status()["state"] == "running"
+        assert crackwatch("init", station.root).returncode == 0
+        gone(station, "inbox_unguarded")
+        put(station, "b.jpg", seed=1)
+        station.wait_until(lambda: station.count() == 2)
+        assert station.stop()[0] == 0
+        assert station.audit()["ok"]
+
+
+def test_once_gives_up_on_an_inbox_that_stays_away_and_says_why(station: Process) -> None:
+    (station.inbox / os.fsdecode(MARKER)).unlink()
+    put(station, "a.jpg")
+    done = crackwatch(
+        *("run", "--once", "--config", station.config),
+        CRACKWATCH_WATCH__SETTLE_S="0.2",
+        CRACKWATCH_WATCH__INCOMPLETE_S="0.2",
+    )
+    assert done.returncode == 2
+    assert "is it not mounted?" in done.stderr
+    assert station.rows() == []
+
+
+# ------------------------------------------------------------------------------------------ disks
+
+
+def test_a_disk_that_runs_full_pauses_the_station_whose_watchdog_hears_of_it_all_the_same(
+    station: Process, tmp_path: Path
+) -> None:
+    with (
+        small_disk(station.root / "flagged", 8 * MB),
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel,
+    ):
+        channel.bind(str(tmp_path / "notify"))
+        channel.settimeout(30)
+        station.start(
+            CRACKWATCH_LIMITS__MIN_FREE_BYTES=str(4 * MB),
+            NOTIFY_SOCKET=str(tmp_path / "notify"),
+            WATCHDOG_USEC="20000000",
+        )
+        filler = station.root / "flagged" / "filler"
+        filler.write_bytes(b"x" * 5 * MB)
+        put(station, "a.jpg")
+        named(station, "disk_low", "error")
+        assert station.status()["state"] == "paused"
+        channel.setblocking(False)
+        with suppress(BlockingIOError):  # what was said before
+            while channel.recv(4096):
+                pass
+        channel.settimeout(30)
+        while channel.recv(4096) != b"WATCHDOG=1":
+            pass
+        assert station.status()["state"] == "paused"
+        assert station.count() == 0
+        filler.unlink()
+        station.wait_until(lambda: station.count() == 1)
+        gone(station, "disk_low")
+        assert station.rows()[0]["outcome"] in ("normal", "anomaly")
+        assert station.stop()[0] == 0
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_books_that_turn_read_only_pause_the_station_until_they_can_be_written(
+    station: Process, apart: bool
+) -> None:
+    """``apart``: the database is not beside the status file, which can be written then."""
+    folder = station.root / ("books" if apart else "state")
+    environment = {}
+    if apart:
+        folder.mkdir()
+        environment["CRACKWATCH_DATABASE__URL"] = f"sqlite:///{folder}/books.db"
+        assert crackwatch("init", station.root, **environment).returncode == 0
+        station.database = folder / "books.db"
+    station.start(**environment)
+    with read_only(folder):
+        put(station, "a.jpg")
+        named(station, "database_readonly", "error")
+        assert station.status()["state"] == "paused"
+    station.wait_until(lambda: station.count() == 1)
+    gone(station, "database_readonly")
+    station.wait_until(lambda: station.status()["state"] == "running")
+    (row,) = station.rows()
+    assert row["outcome"] in ("normal", "anomaly")
+    assert station.stop()[0] == 0
+    assert logged(station, "problem", "database_readonly")
+
+
+def test_a_quarantine_that_grows_is_named(station: Process) -> None:
+    for index in range(5):
+        (station.inbox / f"{index}.jpg").write_bytes(b"no picture %d" % index)
+    station.start(CRACKWATCH_LIMITS__QUARANTINED_PER_HOUR="4")
+    named(station, "quarantine_growing", "warning")
+    found = problem(station, "quarantine_growing")
+    assert found is not None and "5 not_an_image" in found["message"]
+    assert station.status()["state"] == "running"
+    assert station.stop()[0] == 0
+
+
+# --------------------------------------------------------------------------------------- watching
+
+
+def test_events_that_the_kernel_dropped_are_named_and_their_pictures_inspected(
+    station: Process,
+) -> None:
+    limit = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
+    if limit > 40_000:
+        pytest.skip(f"the kernel queues {limit} events here: too many to make them overflow")
+    station.start()
+    assert station.child is not None
+    station.child.send_signal(signal.SIGSTOP)
+    inbox = os.open(station.inbox, os.O_RDONLY)
+    try:  # each of them is two events, and no picture: its name is temporary
+        for index in range(limit // 2 + 1_000):
+            os.close(os.open(f"{index}.part", os.O_CREAT | os.O_WRONLY, dir_fd=inbox))
+    finally:
+        os.close(inbox)
+    put(station, "a.jpg")
+    station.child.send_signal(signal.SIGCONT)
+    named(station, "events_lost", "warning")
+    station.wait_until(lambda: station.count() == 1)
+    gone(station, "events_lost")
+    assert station.stop()[0] == 0
+    assert logged(station, "problem", "events_lost")
+
+
+@contextmanager
+def without_inotify(station: Process) -> Iterator[list[str]]:
+    """The words to begin a command with that gets no inotify: a user namespace has limits of its own."""
+    limit = "/proc/sys/user/max_inotify_instances"
+    words = ["unshare", "--user", "--map-root-user", "sh", "-c", f'echo 0 > {limit}; exec "$@"']
+    probe = subprocess.run(
+        [*words, "sh", "cat", limit], capture_output=True, text=True, timeout=30, check=False
+    )
+    if probe.stdout.strip() != "0":
+        pytest.skip(f"no user namespace with limits of its own: {probe.stderr.strip()}")
+    yield [*words, "sh"]
+
+
+def test_a_station_without_watches_polls_and_listens_again_when_there_are_some(
+    station: Process,
+) -> None:
+    with without_inotify(station) as words:
+        with station.log.open("ab") as log:
+            station.child = subprocess.Popen(
+                [*words, sys.executable, "-m", "crackwatch", "run", "--config", station.config],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        named(station, "watch_limit", "warning")
+        assert station.status()["observer"] == "polling"
+        put(station, "a.jpg")
+        station.wait_until(lambda: station.count() == 1)
+        raised = [
+            *("nsenter", "--user", "--preserve-credentials", "--target", str(station.child.pid)),
+            *("sh", "-c", "echo 64 > /proc/sys/user/max_inotify_instances"),
+        ]
+        subprocess.run(raised, check=True, timeout=30)
+        gone(station, "watch_limit")
+        assert station.status()["observer"] == "inotify"
+        put(station, "b.jpg", seed=1)
+        station.wait_until(lambda: station.count() == 2)
+        assert station.stop()[0] == 0
