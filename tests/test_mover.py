@@ -483,6 +483,24 @@ def test_foreign_content_under_our_name_goes_back(bench: Bench, place: Place) ->
     assert bench.files() == {"inbox/a.jpg": OTHER}
 
 
+@pytest.mark.parametrize("taken", ["deleted", "replaced"])
+def test_an_unfinished_copy_does_not_outlive_a_source_that_was_taken_away(
+    bench: Bench, taken: str
+) -> None:
+    """The station died while it copied, and the producer was quicker than the next start."""
+    path = bench.put("a.jpg")
+    demand = bench.demand("a.jpg")
+    half = bench.at(demand).with_name(".crackwatch-7.part")
+    half.parent.mkdir()
+    half.write_bytes(PICTURE[:10])
+    path.unlink()
+    if taken == "replaced":
+        path.write_bytes(OTHER)
+    wanted = {"deleted": MoveResult.GONE, "replaced": MoveResult.REPLACED}[taken]
+    assert bench.mover.file(demand).result is wanted
+    assert bench.files() == ({} if taken == "deleted" else {"inbox/a.jpg": OTHER})
+
+
 EFFECTS = {
     "os": ["open", "mkdir", "unlink", "rename", "write", "utime", "fchmod", "fsync"],
     "durable": ["rename_noreplace", "fsync_folder", "syncfs"],

@@ -152,6 +152,8 @@ class Mover:
     def _without_source(self, demand: Demand, destination: bytes) -> Filed:
         """The row's file does not stand under its name: was it moved before, or taken away?"""
         source = self._source(demand)
+        # what a copy left that was killed, if its source was taken away before it could be redone
+        _remove(self._partial(demand, destination))
         if self._has_content(destination, demand):
             self._touched(source, destination)
             self._write_sidecar(demand, destination)
@@ -182,11 +184,8 @@ class Mover:
     def _move_across(self, demand: Demand, source: bytes, destination: bytes) -> Filed:
         if self._exists(destination):
             return self._met_something(demand, destination)
-        partial = os.path.join(
-            os.path.dirname(destination), inbox_module.OWN_PREFIX + b"%d.part" % demand.id
-        )
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(partial)  # in a folder of ours, under a name of ours
+        partial = self._partial(demand, destination)
+        _remove(partial)
         try:
             copied = self._copy(demand, source, partial)
             if copied:
@@ -194,13 +193,18 @@ class Mover:
         except FileExistsError:
             return Filed(MoveResult.TAKEN)
         finally:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(partial)
+            _remove(partial)
         if not copied:
             if source != self._source(demand):
                 self._put_back(source, demand)
             return self._without_source(demand, destination)
         return self._finish_copy(demand, destination)
+
+    def _partial(self, demand: Demand, destination: bytes) -> bytes:
+        """The name of an unfinished copy: in a folder of ours, under a name of ours."""
+        return os.path.join(
+            os.path.dirname(destination), inbox_module.OWN_PREFIX + b"%d.part" % demand.id
+        )
 
     def _copy(self, demand: Demand, source: bytes, partial: bytes) -> bool:
         """Copies and syncs; False where what was read is not what the row says."""
@@ -441,6 +445,12 @@ class Mover:
             and document.get("id") == demand.id
             and document.get("source") == path_text(demand.source)
         )
+
+
+def _remove(path: bytes) -> None:
+    """Unlinks a file of ours that may be there. Raises OSError."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        os.unlink(path)
 
 
 def _nearest_folder(path: bytes) -> bytes:
