@@ -93,6 +93,7 @@ def run(
     log: Path | None = None,
     whole: bool = False,
     paused: Callable[[], None] | None = None,
+    beside: Callable[[], None] | None = None,
     said: Path,
     timeout_s: float = 60.0,
 ) -> Ended:
@@ -100,7 +101,7 @@ def run(
 
     ``inject`` are options of strace; with ``log`` its trace is written there, all data included if
     ``whole``. ``paused`` is called when the child has been stopped by an injected SIGSTOP; it then
-    goes on. ``said`` takes its standard output and error. Raises TimeoutError, the child killed.
+    goes on. ``beside`` is done while the child runs, which is then killed. ``said`` takes its standard output and error. Raises TimeoutError, the child killed.
     """
     child = _fork(work, said)
     tracer: subprocess.Popen[bytes] | None = None
@@ -109,6 +110,9 @@ def run(
         if inject or log:
             tracer = _attach(child, inject, trace, log, whole=whole)
         os.kill(child, signal.SIGCONT)
+        if beside is not None:
+            beside()
+            os.kill(child, signal.SIGKILL)
         status = _wait(child, paused, time.monotonic() + timeout_s)
     except BaseException:
         with contextlib.suppress(ProcessLookupError, ChildProcessError):
