@@ -7,6 +7,7 @@ against its golden pictures, before it may judge and for as long as it does.
 from __future__ import annotations
 
 import hashlib
+import tokenize
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,18 @@ GOLDEN_TOLERANCE: Mapping[str, float] = {"f32": 1e-3, "fast": 2e-2}
 # A verdict is no verdict on the runtime where the expected score is nearer to the threshold than
 # rounding reaches: a share of the tolerance. A station's threshold may be any number.
 _ROUNDING_SHARE = 0.1
+
+# All that NumPy raises for an array that is damaged or made up, its size beyond all memory included.
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    EOFError,
+    TypeError,
+    OverflowError,
+    MemoryError,
+    SyntaxError,
+    tokenize.TokenError,
+)
 
 _REMEDY = (
     "Do not trust its verdicts on this machine. Go back with 'crackwatch models rollback', "
@@ -161,8 +174,10 @@ def read_golden(folder: Path, card: Card) -> NDArray[np.uint8]:
     file = folder / GOLDEN_FILE
     remedy = f"Restore {folder} from a copy, or go back with 'crackwatch models rollback'."
     try:
-        pictures: NDArray[np.uint8] = _checked(np.load(file, allow_pickle=False))
-    except (OSError, ValueError, EOFError) as exc:
+        with file.open("rb") as stream:
+            # not np.load, which would open an archive as well, and whatever it holds
+            pictures: NDArray[np.uint8] = _checked(np.lib.format.read_array(stream))
+    except _UNREADABLE as exc:
         raise ModelTampered(f"{file}: cannot be read: {exc}", remedy) from exc
     if pixels_sha256(pictures) != card.golden.pixels_sha256:
         raise ModelTampered(f"{file}: these are not the golden pictures of the card", remedy)

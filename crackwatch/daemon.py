@@ -240,10 +240,12 @@ class Daemon:
     def _condemned(self) -> dict[bytes, tuple[Fingerprint, QuarantineReason]]:
         """The pictures that killed the decoder of an earlier process, as they are now."""
         seen: dict[bytes, Fingerprint] = {}
+        files = self._settings.files
         for source in self._journal.left_over():
             with contextlib.suppress(OSError):
-                seen[source] = Fingerprint.of(os.lstat(os.path.join(self._inbox, source)))
-        files = self._settings.files
+                found = Fingerprint.of(os.lstat(os.path.join(self._inbox, source)))
+                if found.size_bytes <= files.max_bytes:  # no decoder ever saw what is bigger
+                    seen[source] = found
         guilty = suspects.condemn(
             self._settings.folders.inbox,
             list(seen),

@@ -7,6 +7,7 @@ only its scale, and no verdict.
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable
 
 from crackwatch import inbox as inbox_module
@@ -83,6 +84,10 @@ class Cost:
             descriptor = inbox_module.open_beneath(folder, source)
         finally:
             os.close(folder)
-        with open(descriptor, "rb", buffering=0) as file:
-            # None: a named pipe has taken the name, and its reader would have to wait
-            return file.read(size_bytes) or b""
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                return b""  # something else has taken the name
+            with open(descriptor, "rb", buffering=0, closefd=False) as file:
+                return file.read(size_bytes)
+        finally:
+            os.close(descriptor)

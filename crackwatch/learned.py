@@ -6,7 +6,10 @@ and how was it scored by a model of the same recipe that had not seen it or anyt
 
 from __future__ import annotations
 
+import struct
+import tokenize
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,34 @@ from crackwatch.errors import ModelTampered
 
 LEARNED_FILE = "learned.npz"
 HASH_BYTES = 16
+
+# All that NumPy, and the zip archive below it, raise for a file that is damaged or made up.
+UNREADABLE_ARRAYS = (
+    OSError,
+    ValueError,
+    KeyError,
+    EOFError,
+    TypeError,  # one array instead of an archive of them, a number instead of an array
+    RuntimeError,  # said to be encrypted, or packed in a way that zipfile does not know
+    OverflowError,  # a size beyond all numbers
+    MemoryError,  # a size beyond all memory
+    SyntaxError,
+    struct.error,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+# field: (kinds of its numbers, as NumPy's dtype has them, axes)
+_FORMS = {
+    "pixel_hashes": ("u", 2),
+    "textures": ("u", 2),
+    "labels": ("iub", 1),
+    "groups": ("iu", 1),
+    "folds": ("iu", 1),
+    "logits": ("f", 1),
+    "reviewed": ("b", 1),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +126,21 @@ def read(folder: Path) -> Learned | None:
     try:
         # opened here: NumPy leaves its own handle open where the archive is cut short
         with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-            return Learned(**{name: arrays[name] for name in Learned.__slots__})
+            return Learned(**{name: _formed(name, arrays[name]) for name in Learned.__slots__})
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as exc:
+    except UNREADABLE_ARRAYS as exc:
         raise ModelTampered(
             f"{file}: cannot be read: {exc}",
             "Restore the model's folder from a copy, or use another model.",
         ) from exc
+
+
+def _formed(name: str, array: object) -> NDArray[Any]:
+    """The array, if it can be what its name says. Raises ValueError."""
+    kinds, axes = _FORMS[name]
+    if not isinstance(array, np.ndarray):  # NumPy hands out what is no array as it is
+        raise ValueError(f"{name} is no array")
+    if array.dtype.kind not in kinds or array.ndim != axes:
+        raise ValueError(f"{name} is {array.dtype} with {array.ndim} axes")
+    return array

@@ -38,6 +38,8 @@ _LOCALTIME = Path("/etc/localtime")
 
 
 def _as_path(value: object) -> object:
+    if isinstance(value, str) and "\0" in value:
+        raise ValueError("has a NUL character, which no file's name can have")
     return Path(value) if isinstance(value, str) and value else value
 
 
@@ -197,7 +199,7 @@ class DatabaseSettings(_Section):
     @classmethod
     def _is_sqlite(cls, value: str) -> str:
         named = value.removeprefix("sqlite:///")
-        if value and (named in (value, "", ":memory:") or "?" in named):
+        if value and (named in (value, "", ":memory:") or "?" in named or "\0" in named):
             raise ValueError(
                 "only SQLite in a file is supported; write 'sqlite:///FILE' or leave it empty"
             )
@@ -298,12 +300,13 @@ def _seen(path: Path, test: Callable[[Path], bool]) -> bool:
     """Whether ``path`` passes ``test``; raises SettingsError where this user may not look."""
     try:
         return test(path)
-    except PermissionError as exc:
-        if not path.is_absolute():
+    except OSError as exc:
+        if isinstance(exc, PermissionError) and not path.is_absolute():
             return False  # root's own folder, say, which the station's user cannot see into
         raise SettingsError(
             f"{path}: {exc.strerror}",
-            "Run this as the user that the station runs as, or as a member of its group.",
+            "Check the name; run this as the user that the station runs as, or as a member of its "
+            "group.",
         ) from exc
 
 
@@ -319,9 +322,13 @@ def load(file: Path, environment: Mapping[str, str]) -> Settings:
         raise SettingsError(
             f"{file}: cannot be read: {exc.strerror}", "Check its name and permissions."
         ) from exc
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+    except ValueError as exc:  # TOMLDecodeError, what is not UTF-8, a number of 5,000 digits
         raise SettingsError(
             f"{file}: is not valid TOML: {exc}", "Mend that line; strings need quotes."
+        ) from exc
+    except RecursionError as exc:
+        raise SettingsError(
+            f"{file}: is not valid TOML: brackets in brackets without end", "Mend that line."
         ) from exc
     origin: dict[str, str] = {}  # of what was not read from the file
     for section, key, value, variable in _overrides(environment):
@@ -396,7 +403,7 @@ def _typed(section: str, key: str, raw: str) -> Any:
         return raw
     try:
         return tomllib.loads(f"value = {raw}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):  # as when a file is read
         return raw
 
 

@@ -112,6 +112,8 @@ def instant(
         raise WhenError(f"{option}: is too long to be a time", EXAMPLES)
     try:
         found = _understand(words, now, zone, day_start, option)
+        if found is not None:
+            found.astimezone(zone)  # at either end of the calendar another zone has no date for it
     except (OverflowError, ValueError) as exc:
         raise WhenError(f"{option} {text!r}: is not a date or time that exists", EXAMPLES) from exc
     if found is None:

@@ -219,7 +219,7 @@ def _row(
         if id is None:
             complain("id", f"{cell('id')!r} is not the number of an inspection")
     path = cells.get("path") or None  # blanks can be part of a name
-    if path is not None and "\0" in path:
+    if path is not None and b"\0" in path_bytes(path):
         complain("path", "has a NUL character")
     if id is None and path is None and not cell("sha256") and not wrong:
         complain("path", "is empty, and so is id")

@@ -73,7 +73,11 @@ class Locator:
         """The file of a path, as typed or as ``path_text`` shows it."""
         if not text or "\0" in text:
             raise UsageError(f"{text!r}: is not a path", "Name a picture, or an inspection's id.")
-        spellings = list(dict.fromkeys((os.fsencode(text), path_bytes(text))))
+        spellings = [
+            each
+            for each in dict.fromkeys((os.fsencode(text), path_bytes(text)))
+            if b"\0" not in each  # written as an escape; no file has such a name
+        ]
         for path in spellings:
             if os.path.lexists(path):
                 return self._on_disk(os.path.abspath(path))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from crackwatch.errors import ModelError
 
 # The layers that have weights, and what Keras calls their groups in model.weights.h5.
 _GROUPS = {"Conv2D": "conv2d", "Dense": "dense", "Normalization": "normalization"}
+
+_MOST_BYTES = 1 << 30  # of what is packed in the file: its LeNet has 23 MB of weights
 
 Weights = dict[str, list[NDArray[np.float32]]]
 
@@ -41,28 +44,51 @@ def read_keras(file: Path) -> Saved:
 
     try:
         with zipfile.ZipFile(file) as archive:
-            document = json.loads(archive.read("config.json"))
-            stored = archive.read("model.weights.h5")
+            document = json.loads(_member(archive, "config.json"))
+            stored = _member(archive, "model.weights.h5")
     except FileNotFoundError as exc:
         raise ModelError(f"{file}: there is no such file", "Train the model again.") from exc
-    except (OSError, zipfile.BadZipFile, KeyError, ValueError) as exc:
+    except (OSError, zipfile.BadZipFile, zlib.error, KeyError, ValueError, RuntimeError) as exc:
         raise ModelError(
             f"{file}: is not a model that Keras saved: {exc}", "Train the model again."
         ) from exc
+    if not isinstance(document, dict):
+        raise ModelError(
+            f"{file}: is not a model that Keras saved: it describes none", "Train the model again."
+        )
     if document.get("class_name") != "Sequential":
         raise ModelError(
             f"{file}: cannot be built from its layers: it is a "
             f"{document.get('class_name')}, not a Sequential model",
             "Train the model with 'crackwatch retrain', or set [model] runtime = \"keras\".",
         )
-    layers: list[dict[str, Any]] = document["config"]["layers"]
     try:
+        layers: list[dict[str, Any]] = document["config"]["layers"]
         with h5py.File(io.BytesIO(stored), "r") as weights_file:
-            return Saved(tuple(layers), _read_weights(layers, weights_file["layers"]))
-    except (OSError, KeyError) as exc:
+            groups = _within(weights_file, "layers")
+            return Saved(tuple(layers), _read_weights(layers, groups))
+    except (OSError, KeyError, TypeError, ValueError, AttributeError, RuntimeError) as exc:
         raise ModelError(
             f"{file}: its weights cannot be read: {exc}", "Train the model again."
         ) from exc
+
+
+def _member(archive: zipfile.ZipFile, name: str) -> bytes:
+    if archive.getinfo(name).file_size > _MOST_BYTES:
+        raise ValueError(f"{name} is larger than {_MOST_BYTES} bytes")
+    return archive.read(name)
+
+
+def _within(group: Any, name: str) -> Any:
+    """What ``group`` holds itself under ``name``: a file may also lead into others of the disk."""
+    import h5py
+
+    if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+        raise ValueError(f"{name} is not in the file")
+    found = group[name]
+    if getattr(found, "external", None):
+        raise ValueError(f"the numbers of {name} are not in the file")
+    return found
 
 
 def _read_weights(layers: list[dict[str, Any]], groups: Any) -> Weights:
@@ -71,7 +97,7 @@ def _read_weights(layers: list[dict[str, Any]], groups: Any) -> Weights:
     Newer versions write the layer's own name beside them, and by that they are found. Otherwise
     the group is called after the layer's class and its number among those of the class.
     """
-    named = {groups[group]["vars"].attrs.get("name"): group for group in groups}
+    named = {_within(_within(groups, each), "vars").attrs.get("name"): each for each in groups}
     seen: dict[str, int] = {}
     weights: Weights = {}
     for layer in layers:
@@ -81,6 +107,6 @@ def _read_weights(layers: list[dict[str, Any]], groups: Any) -> Weights:
         number = seen.get(kind, 0)
         seen[kind] = number + 1
         group = named.get(name) or _GROUPS[kind] + (f"_{number}" if number else "")
-        stored = groups[group]["vars"]
-        weights[name] = [stored[key][...] for key in sorted(stored, key=int)]
+        stored = _within(_within(groups, group), "vars")
+        weights[name] = [_within(stored, key)[...] for key in sorted(stored, key=int)]
     return weights
