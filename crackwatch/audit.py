@@ -38,7 +38,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, TypeVar
 
 from crackwatch import inbox as inbox_module
-from crackwatch.domain import OVERLAY_SUFFIX, Fingerprint, Place, path_text
+from crackwatch.domain import OVERLAY_SUFFIX, Departure, Fingerprint, Place, path_text
 from crackwatch.errors import UsageError
 from crackwatch.inbox import NamePolicy
 
@@ -61,7 +61,8 @@ _FORBIDDEN = (errno.EACCES, errno.EPERM)
 # what may stand beside a picture that the books name: its reason, its marked copy
 _BESIDE = {Place.QUARANTINED: b".json", Place.FLAGGED: OVERLAY_SUFFIX}
 _OWN_NAME = re.compile(
-    re.escape(inbox_module.OWN_PREFIX) + rb"([0-9]{1,18})\.(?:gone|part|json\.part|overlay\.part)"
+    re.escape(inbox_module.OWN_PREFIX)
+    + rb"([0-9]{1,18})\.(?:gone|part|json\.part|overlay\.part|back\.part)"
 )
 _FILED_PLACES = {
     "flagged": Place.FLAGGED,
@@ -70,7 +71,7 @@ _FILED_PLACES = {
 }
 
 _ENDED = {
-    "superseded": "was superseded before it was filed",
+    "superseded": "was superseded",
     "expired": "was removed when its time was over",
     "vanished": "is gone, which a person has accepted",
 }
@@ -110,6 +111,8 @@ class BooksLike(Protocol):
     def pages(self) -> Iterator[Sequence[EntryLike]]: ...
     def by_ids(self, ids: Sequence[int]) -> Mapping[int, EntryLike]: ...
     def holding(self, place: Place, destinations: Sequence[bytes]) -> Mapping[bytes, EntryLike]: ...
+    def departing(self) -> Sequence[Departure]: ...
+    def inspected_since(self, each: Departure) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -395,7 +398,28 @@ class Auditor:
                     again = self._file_again(each)
                 if again is not None:
                     still.append(again)
-        return still
+        # files that are on their way out of their places, or were when a process died: whoever
+        # moves files next finishes that
+        leaving = self._books.departing() if still else ()
+        return [each for each in still if not any(self._explains(one, each) for one in leaving)]
+
+    def _explains(self, departure: Departure, finding: Finding) -> bool:
+        """Whether a departure that has begun and not ended is why it is not as the books have it."""
+        if (
+            os.path.basename(finding.path)
+            == inbox_module.OWN_PREFIX + b"%d.back.part" % departure.id
+        ):
+            return True
+        if departure.inspection_id is None or finding.id != departure.inspection_id:
+            return False
+        at = os.path.join(self._folders.get(departure.place, self._inbox), departure.name)
+        gone = inbox_module.OWN_PREFIX + b"%d.gone" % departure.inspection_id
+        if _lstat(os.path.join(os.path.dirname(at), gone)) is not None:
+            return True
+        if departure.target is None:
+            return departure.expired and finding.path == at
+        target = os.path.join(self._inbox, departure.target)
+        return _lstat(target) is not None or self._books.inspected_since(departure)
 
     def _file_again(self, finding: Finding) -> Finding | None:
         if _lstat(finding.path) is None:

@@ -45,6 +45,7 @@ from crackwatch.health.pulse import Pulse, watchdog_interval_s
 from crackwatch.health.status import ForReview, LastGolden, Status
 from crackwatch.heartbeat import PROBLEM as GOLDEN_FAILED
 from crackwatch.heartbeat import Heart
+from crackwatch.housekeeping import Housekeeping
 from crackwatch.images import light
 from crackwatch.inbox import NamePolicy
 from crackwatch.inspector import Inspector
@@ -55,6 +56,7 @@ from crackwatch.settings import Settings
 from crackwatch.store import drift as drift_rows
 from crackwatch.store import quarantined, reviews
 from crackwatch.store.books import Books
+from crackwatch.store.departures import Departures
 from crackwatch.store.engine import open_writer
 from crackwatch.store.heartbeats import Heartbeats
 from crackwatch.store.photographs import PhotographBooks
@@ -235,6 +237,13 @@ class Daemon:
             once=once,
             require_room=self._conditions.require_room,
             progress=self._inspector_gets_on,
+            housekeeping=Housekeeping(
+                settings,
+                Departures(engine, settings.station.name),
+                self._own.check,
+                self.board,
+                self._log,
+            ),
         )
 
     def _condemned(self) -> dict[bytes, tuple[Fingerprint, QuarantineReason]]:

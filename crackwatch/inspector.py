@@ -23,6 +23,8 @@ from crackwatch.domain import Batch
 from crackwatch.errors import ModelDisagrees, ModelError, SystemFault
 from crackwatch.health.board import Board
 from crackwatch.heartbeat import Heart
+from crackwatch.housekeeping import FAILED as HOUSE_PROBLEM
+from crackwatch.housekeeping import Housekeeping
 from crackwatch.pipeline import Inspected, Judging, Pipeline
 from crackwatch.registry import Registry
 from crackwatch.settings import ModelSettings
@@ -61,6 +63,7 @@ class Inspector:
         once: bool,
         require_room: Callable[[], None] = lambda: None,
         progress: Callable[[], None] = lambda: None,
+        housekeeping: Housekeeping | None = None,
     ) -> None:
         self._pipeline = pipeline
         self._queue = queue
@@ -76,6 +79,7 @@ class Inspector:
         self._once = once
         self._require_room = require_room
         self._progress = progress
+        self._housekeeping = housekeeping
         self.judging = judging
         self.last_batch_at: datetime | None = None
         self._today: tuple[date, int, int] | None = None  # day, inspected, anomalies
@@ -94,10 +98,12 @@ class Inspector:
             batch = self._queue.take(_IDLE_CLOSE_S)
             if batch is None:
                 self.guarded(self._idle)
+                self._keep_house(quiet=True)
                 if self._once and intake_ended.wait(0.02) and not len(self._queue):
                     break
             elif not self._stop.is_set():  # else its files stay where the next start finds them
                 self._take(batch)
+                self._keep_house(quiet=False)
         # the moves are done and durable: their rows say so before the process ends
         with contextlib.suppress(SystemFault):
             self._pipeline.file()
@@ -185,7 +191,20 @@ class Inspector:
         if self._pipeline.owes:
             self._pipeline.close()
 
+    def _keep_house(self, *, quiet: bool) -> None:
+        """Whatever keeps pictures from being deleted must not keep others from being inspected."""
+        if self._housekeeping is None:
+            return
+        try:
+            self._housekeeping.tend(quiet=quiet)
+        except SystemFault as fault:
+            self._board.report(HOUSE_PROBLEM, "warning", fault.problem, fault.remedy)
+        else:
+            self._board.clear(HOUSE_PROBLEM)
+
     def _recover(self) -> int:
+        if self._housekeeping is not None:
+            self._housekeeping.resume()
         moves = self._pipeline.recover()
         self._file()
         self._pipeline.close()

@@ -239,6 +239,30 @@ class LimitSettings(_Section):
     quarantined_per_hour: int = Field(default=60, ge=0, le=10_000_000)  # 0: never warn of it
 
 
+Days = Annotated[float, Field(gt=0, le=36_500)]
+Bytes = Annotated[int, Field(ge=0, le=2**60)]
+
+
+class RetentionSettings(_Section):
+    """What may be deleted; without a key nothing is. Each place has three of its own."""
+
+    archive_max_days: Days | None = None
+    archive_max_bytes: Bytes | None = None
+    archive_min_free_bytes: Bytes | None = None
+    kept_max_days: Days | None = None
+    kept_max_bytes: Bytes | None = None
+    kept_min_free_bytes: Bytes | None = None
+    quarantine_max_days: Days | None = None
+    quarantine_max_bytes: Bytes | None = None
+    quarantine_min_free_bytes: Bytes | None = None
+    flagged_max_days: Days | None = None
+    flagged_max_bytes: Bytes | None = None
+    flagged_min_free_bytes: Bytes | None = None
+    keep_reviewed: bool = True
+    keep_awaiting_review: bool = True
+    every_s: float = Field(default=3_600.0, ge=1, le=604_800)
+
+
 class LogSettings(_Section):
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["auto", "console", "json"] = "auto"
@@ -259,6 +283,7 @@ class Settings(_Section):
     report: ReportSettings = ReportSettings()
     retrain: RetrainSettings = RetrainSettings()
     limits: LimitSettings = LimitSettings()
+    retention: RetentionSettings = RetentionSettings()
     log: LogSettings = LogSettings()
 
     @property

@@ -60,10 +60,16 @@ MAY_IMPORT: dict[str, set[str]] = {
     "audit": {"inbox"},
     "scoring": {"examining", "inbox", "runtime", "views"},
     "suspects": set(),
+    "departures": {"filing", "locking"},
+    "requeue": set(),
+    "retention": {"departures", "requeue"},
+    "housekeeping": {
+        "departures", "filing", "health", "retention", "settings", "store",
+    },
     "driftwatch": {"health", "health.drift", "likeness"},
     "inspector": {
-        "arrivals", "batching", "champion", "health", "heartbeat", "pipeline", "registry",
-        "settings",
+        "arrivals", "batching", "champion", "health", "heartbeat", "housekeeping", "pipeline",
+        "registry", "settings",
     },
     "decoding": {"images", "inbox", "runtime", "settings", "views"},
     "marked": {"filing", "images", "inbox", "score_map"},
@@ -72,6 +78,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "daemon": {
         "arrivals", "batching", "belonging", "champion", "conditions", "decoding", "driftwatch",
         "filing", "health", "heartbeat",
+        "housekeeping",
         "images", "inbox", "inspector", "locking", "logs", "marked", "pipeline", "registry",
         "settings", "store", "suspects",
     },
@@ -118,12 +125,12 @@ DOORS: dict[str, set[str]] = {
     "keras": {"lenet", "runtime.reference", "training.fitting", "training.making",
               "training.worker"},
     "tensorflow": {"training.fitting", "training.quiet"},
-    "sqlalchemy": {"store.audits", "store.books", "store.drift", "store.engine", "store.heartbeats",
+    "sqlalchemy": {"store.audits", "store.books", "store.departures", "store.drift", "store.engine", "store.heartbeats",
                    "store.inspected", "store.photographs", "store.quarantined", "store.recent", "store.reports", "store.reviews", "store.schema", "store.standing"},
     "alembic": {"store.migrate"},
     "pydantic": {"settings", "registry.card"},
     "pydantic_core": {"settings"},
-    "structlog": {"logs", "heartbeat", "inspector"},  # the two: the type of the logger handed in
+    "structlog": {"logs", "heartbeat", "housekeeping", "inspector"},  # the three: the type of the logger handed in
     "dateparser": {"reporting.when"},
     "jinja2": {"reporting.render_html"},
     "rich": {"reporting.render_table", "cli.progress", "cli.retrain", "demo"},

@@ -26,6 +26,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "status": ("status", "Is it alive, what waits, what is wrong."),
     "report": ("report", "What was inspected and found in a span of time."),
     "audit": ("audit", "Prove that everything that arrived is accounted for."),
+    "requeue": ("requeue", "Send quarantined pictures back into the inbox."),
+    "retention": ("retention", "Delete pictures whose time is over, as config.toml has it."),
     "classify": ("classify", "Score pictures without recording or moving them."),
     "dataset": ("dataset", "Take in labelled pictures to learn from."),
     "review": ("review", "Say what pictures really show; models learn from it."),

@@ -15,7 +15,8 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Engine, bindparam, func, select
 
-from crackwatch.domain import Fingerprint, Place
+from crackwatch.domain import Departure, Fingerprint, Place
+from crackwatch.store.departures import Departures
 from crackwatch.store.engine import explained, open_reader
 from crackwatch.store.schema import inspections
 from crackwatch.store.standing import standing
@@ -115,6 +116,14 @@ class AuditBooks:
                 inspections.c.place == place.value,
             )
             return {entry.destination: entry for entry in found if entry.destination is not None}
+
+    def departing(self) -> list[Departure]:
+        """Files that are leaving their places, or were when a process died. Raises SystemFault."""
+        return Departures(self._engine, self._station).open()
+
+    def inspected_since(self, each: Departure) -> bool:
+        """Whether what went back into the inbox has been taken in again. Raises SystemFault."""
+        return Departures(self._engine, self._station).inspected_since(each)
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[Connection]:

@@ -40,6 +40,14 @@ from crackwatch.store.standing import Standing, standing
 
 _CHUNK = 400  # values of an IN list; SQLite's default limit is far above
 _PAGE_ROWS = 1_000
+_CAN_BE_LOST = (
+    Standing.KEPT,
+    Standing.FLAGGED,
+    Standing.ARCHIVED,
+    Standing.QUARANTINED,
+    Standing.PENDING,
+)
+_COARSEST_MTIME_NS = 2_000_000_000  # FAT keeps every other second
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,8 +189,12 @@ class Departures:
             row.station == self._station,
             row.source == each.target,
             row.size_bytes == each.size_bytes,
-            or_(row.sha256 == each.sha256, row.sha256.is_(None)),
+            row.mtime_ns.between(
+                each.mtime_ns - _COARSEST_MTIME_NS, each.mtime_ns + _COARSEST_MTIME_NS
+            ),
         )
+        if each.sha256 is not None:
+            query = query.where(or_(row.sha256 == each.sha256, row.sha256.is_(None)))
         with faults(), self._engine.connect() as connection:
             return connection.scalar(query.limit(1)) is not None
 
@@ -195,7 +207,6 @@ class Departures:
         """Commits that a person accepts that these files are gone; those for which it was new."""
         now = datetime.now(UTC)
         row = inspections.c
-        lost = (Standing.KEPT, Standing.FLAGGED, Standing.ARCHIVED, Standing.QUARANTINED)
         done: set[int] = set()
         with writing(self._engine) as connection:
             for start in range(0, len(ids), _CHUNK):
@@ -203,10 +214,7 @@ class Departures:
                     update(inspections)
                     .where(
                         row.id.in_(ids[start : start + _CHUNK]),
-                        or_(
-                            standing().in_([each.value for each in lost]),
-                            standing() == Standing.PENDING.value,
-                        ),
+                        standing().in_([each.value for each in _CAN_BE_LOST]),
                         row.station == self._station,
                     )
                     .values(
@@ -338,10 +346,7 @@ class Departures:
             for id, place, destination, source, word, tiled in connection.execute(query):
                 each = ids[id]
                 name = source if place == Place.KEPT.value else destination
-                returns = each.kind is DepartureKind.RETURN
-                # what has ended and stands there all the same may still be sent back
-                ended = (Standing.SUPERSEDED, Standing.VANISHED, Standing.EXPIRED)
-                if name == each.name and (word == each.place.value or (returns and word in ended)):
+                if name == each.name and word == each.place.value:
                     found[id] = bool(tiled)
         return found
 

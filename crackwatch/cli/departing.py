@@ -1,0 +1,71 @@
+"""What the commands share that move pictures out of their places: books, folders, log, one at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from crackwatch.departures import Departed, Departing
+    from crackwatch.filing.leaving import Leaver
+    from crackwatch.settings import Settings
+    from crackwatch.store.departures import Departures
+
+
+@dataclass(frozen=True, slots=True)
+class Doorway:
+    """``resumed`` is what an earlier process had begun; it has been finished by now."""
+
+    rows: Departures
+    leaver: Leaver
+    departing: Departing
+    resumed: list[Departed]
+
+
+@contextlib.contextmanager
+def doorway(settings: Settings, *, dry_run: bool) -> Iterator[Doorway]:
+    """Opens books and folders; with ``dry_run`` for looking only, and nothing is resumed.
+
+    Raises LockedError while another process moves pictures, SystemFault where the inbox is not
+    there, SettingsError, StoreError.
+    """
+    from crackwatch import belonging, departures, logs
+    from crackwatch.filing.leaving import Leaver
+    from crackwatch.housekeeping import folders_of, tell
+    from crackwatch.settings import require_inbox
+    from crackwatch.store.departures import Departures
+    from crackwatch.store.engine import open_reader, open_writer
+
+    require_inbox(settings)
+    logs.configure(settings.log.level, settings.log.format)
+    log = logs.get(station=settings.station.name)
+    folders = folders_of(settings)
+    own = belonging.OwnInbox(
+        os.fsencode(settings.folders.inbox), settings.folders.state, settings.file.parent
+    )
+    own.check()
+    file = settings.database_file
+    rows = Departures(open_reader(file) if dry_run else open_writer(file), settings.station.name)
+    leaver = Leaver(folders, own.check)
+    departing = departures.Departing(rows, leaver, lambda each: tell(log, leaver, each))
+    if dry_run:
+        yield Doorway(rows, leaver, departing, [])
+        return
+    with departures.alone(settings.folders.state):
+        yield Doorway(rows, leaver, departing, departing.resume())
+
+
+WHY = {
+    "gone": "it is not there",
+    "changed": "it is not what was inspected",
+    "refused": "the folder's rights do not allow it",
+}
+
+
+def why(each: Departed) -> str:
+    """Why a file stays where it is, for a person."""
+    reason = WHY.get(each.result.value, each.result.value)
+    return f"{reason}: {each.detail}" if each.detail else reason
