@@ -208,6 +208,7 @@ class Pipeline:
         self._refused: list[Filing] = []  # tried, and to be tried again later
         self._unsynced: list[Closing] = []  # moved, the folders not yet synced
         self._flagged: list[Filing] = []  # among these
+        self._untold = _Untold()  # filed, and a fault came before it could be said
         self._closings: list[Closing] = []  # durable, the rows not yet closed
         self._unsure = False  # a commit failed: it may have been made all the same
 
@@ -346,15 +347,13 @@ class Pipeline:
     def file(self) -> FilingReport:
         """Carries out every move that is owed, then syncs the folders once.
 
-        Raises SystemFault; what was done by then is remembered, the rest is done at the next call.
+        Raises SystemFault; what was done by then is remembered and told of by the next call, which
+        does the rest.
         """
         if self._unsure:
             self.recover()
             self._unsure = False
-        released: list[bytes] = []
-        vanished: list[bytes] = []
-        refused: list[tuple[bytes, str]] = []
-        replaced = 0
+        untold = self._untold
         while self._owed:
             self._progress()
             filing = self._owed[0]
@@ -362,27 +361,32 @@ class Pipeline:
             self._owed.popleft()
             if filed.result is MoveResult.REFUSED:
                 self._refused.append(filing)
-                refused.append((filing.source, filed.detail))
+                untold.refused.append((filing.source, filed.detail))
                 continue
             if filed.result is MoveResult.GONE:
-                vanished.append(filing.source)
+                untold.vanished.append(filing.source)
             if filed.result is MoveResult.REPLACED:
-                replaced += 1
+                untold.replaced += 1
             self._unsynced.append(
                 Closing(filing.id, superseded=filed.result is MoveResult.REPLACED)
             )
             if filed.result is MoveResult.DONE and filing.place is Place.FLAGGED:
                 # by another name than ``filing``'s, where that turned out to be taken
                 self._flagged.append(demand)
-            released.append(filing.source)
+            untold.released.append(filing.source)
         if self._unsynced:
             self._mover.sync()
             self._mark(self._flagged)
             self._flagged.clear()
             self._closings += self._unsynced
             self._unsynced.clear()
+        self._untold = _Untold()
         return FilingReport(
-            tuple(released), replaced, tuple(vanished), tuple(refused), len(self._refused)
+            tuple(untold.released),
+            untold.replaced,
+            tuple(untold.vanished),
+            tuple(untold.refused),
+            len(self._refused),
         )
 
     def _file_one(self, filing: Filing) -> tuple[Filed, Filing]:
@@ -408,6 +412,19 @@ class Pipeline:
         """Marks what has been moved durably as filed. Raises SystemFault."""
         self._books.close(self._closings)
         self._closings.clear()
+
+
+@dataclass(slots=True)
+class _Untold:
+    """What a ``FilingReport`` will say, while it is gathered: over several calls if there are faults.
+
+    A name that nobody was told of would be held as in flight for ever, and its next file passed over.
+    """
+
+    released: list[bytes] = field(default_factory=list)
+    replaced: int = 0
+    vanished: list[bytes] = field(default_factory=list)
+    refused: list[tuple[bytes, str]] = field(default_factory=list)
 
 
 class _Timed:

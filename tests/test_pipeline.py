@@ -315,6 +315,22 @@ def test_after_a_fault_of_the_system_the_same_steps_lead_to_the_same_end(
     assert all(row["filed_at"] for row in station.rows())
 
 
+@pytest.mark.parametrize(("method", "call"), [("file", 2), ("file", 3), ("sync", 1)])
+def test_a_name_that_was_filed_before_a_fault_is_told_of_after_it(
+    station: Station, method: str, call: int
+) -> None:
+    """Else the intake would hold it as in flight, and pass over the next file of that name."""
+    names = ["crack1.jpg", "crack2.jpg", "text.jpg"]
+    for seed, name in enumerate(names):
+        station.put(name, jpeg(dark=True, seed=seed) if "text" not in name else b"no")
+    with station.pipeline(mover=FailsOnce(station.mover, method, call, after=False)) as pipeline:
+        pipeline.inspect(station.batch(*names), station.judging())
+        with pytest.raises(SystemFault):
+            pipeline.file()
+        assert sorted(pipeline.file().released) == sorted(map(os.fsencode, names))
+        assert pipeline.file().released == ()
+
+
 @pytest.mark.parametrize(
     ("band", "marked"),
     [
