@@ -14,6 +14,7 @@ READY := $(VENV)/.ready
 STATION ?= station# the folder of `make run`
 PICTURES ?=# a folder of photographs for `make bench`; empty: drawn ones
 N ?= 2000# how many of them
+FAULTS ?=# how far `make faults` goes: --long, --seed N, --minutes N, --done FOLDER
 ARGS ?=# more arguments for pytest or the benchmark
 UPGRADE ?=# `make lock UPGRADE=--upgrade` takes the newest versions that are allowed
 
@@ -84,6 +85,14 @@ check: setup ## what CI runs: format, lint, types, then the tests
 .PHONY: acceptance
 acceptance: setup ## minutes of real photographs: delay, memory, counts, with their figures
 	@$(BIN)/python -m pytest -n0 -s -m slow $(ARGS)
+
+.PHONY: faults
+faults: setup ## ten minutes of kills, errors and power cuts; FAULTS=--long for all of them
+	@$(BIN)/python -m tests.faults $(FAULTS)
+
+.PHONY: mutants
+mutants: setup ## 100 small faults in the code, each of which a test must notice; takes hours
+	@$(BIN)/python -m tests.faults.mutants $(ARGS)
 
 .PHONY: bench
 bench: setup ## the notebook's way against crackwatch's, on the same pictures

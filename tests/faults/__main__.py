@@ -1,0 +1,52 @@
+"""``make faults``: every campaign, one after another, short or long; the seed of each is printed.
+
+``--minutes N`` is the time of all together. ``--done FOLDER`` remembers how far the sweep has come;
+``--long`` goes through all of it, and makes 1,000 kills over 20,000 pictures and 200 power cuts.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from tests.faults import erring, meddler, power, storm, sweep
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser("python -m tests.faults", description=__doc__)
+    parser.add_argument("--long", action="store_true")
+    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--seed", type=int, default=20_261_123)
+    parser.add_argument("--done", type=Path, help="a folder; with it a sweep can be taken up again")
+    parser.add_argument("--folder", type=Path, help="where stations are made")
+    options = parser.parse_args()
+    common = ["--seed", str(options.seed)]
+    if options.folder:
+        common += ["--folder", str(options.folder)]
+    second = 60.0 * options.minutes
+    remembered = ["--done", str(options.done / "sweep.json")] if options.done else []
+    whole = ["--all"] if options.long else ["--seconds", str(0.5 * second)]
+    parts = [
+        ("every boundary", sweep.main, [*whole, *remembered]),
+        ("a producer at the worst moment", meddler.main, ["--seconds", str(0.15 * second)]),
+        ("errors", erring.main, ["--seconds", str(0.15 * second)]),
+        ("power cuts", power.main, ["--cuts", "200" if options.long else "25"]),
+        (
+            "random kills",
+            storm.main,
+            ["--kills", "1000", "--pictures", "20000"] if options.long else [],
+        ),
+    ]
+    if options.done:
+        options.done.mkdir(parents=True, exist_ok=True)
+    bad = []
+    for name, part, arguments in parts:
+        print(f"--- {name}", flush=True)
+        if part([*arguments, *common]):
+            bad.append(name)
+    print(f"red: {', '.join(bad)}" if bad else "all green")
+    return bool(bad)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
