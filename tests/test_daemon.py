@@ -377,7 +377,7 @@ def test_without_a_database_it_says_so_and_exits_5(station: Process) -> None:
 
 
 def test_without_an_inbox_it_says_so_and_exits_2(station: Process) -> None:
-    station.inbox.rmdir()
+    station.inbox.rename(station.root / "away")
     done = crackwatch("run", "--config", station.config)
     assert done.returncode == 2
     assert "folders.inbox" in done.stderr

@@ -19,6 +19,7 @@ from crackwatch import __version__, daemon, errors, synthetic
 from crackwatch.cli import group
 from crackwatch.domain import QuarantineReason
 from crackwatch.settings import Settings
+from crackwatch.store.engine import _FAULTS
 from tests.commands import all_commands, parse
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -228,3 +229,18 @@ def test_the_changelog_begins_with_this_version() -> None:
     first = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert first is not None
     assert first[1] == __version__
+
+
+def test_every_problem_that_a_station_can_have_is_explained() -> None:
+    told = r'(?:SystemFault|\.report)\(\s*"([a-z_]+)"|^(?:[A-Z_, ]+)(?:: Final)? = ((?:"[a-z_]+"(?:, )?)+)'
+    modules = ("belonging", "conditions", "heartbeat", "driftwatch")
+    codes = {code for code, _ in _FAULTS.values()}
+    for file in (ROOT / "crackwatch").rglob("*.py"):
+        for code, constants in re.findall(told, file.read_text(), re.MULTILINE):
+            if code:
+                codes.add(code)
+            elif file.stem in modules:
+                codes |= set(re.findall(r"[a-z_]+", constants))
+    explained = inline((ROOT / "docs" / "states.md").read_text())
+    assert codes > {"disk_low", "inbox_unmarked", "database_readonly", "drift", "golden_failed"}
+    assert codes - set(explained) == set()
