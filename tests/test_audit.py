@@ -133,6 +133,16 @@ def test_what_is_left_alone_in_the_inbox_has_not_arrived(station: Station) -> No
     assert outcome.arrived == 0
 
 
+def test_the_marker_of_an_inbox_is_odd_nowhere_in_it(station: Station) -> None:
+    """Not even in a folder that was an inbox once and was moved into this one."""
+    for name in (".crackwatch-inbox.json", "old/.crackwatch-inbox.json", "old/a.jpg"):
+        station.put(name, jpeg(dark=False))
+    station.put(".crackwatch-inbox.json.part", b"an adoption that was cut short")
+    station.inspect("old/a.jpg")
+    outcome = audit(station)
+    assert (outcome.ok, outcome.arrived, counts(outcome)) == (True, 1, {"kept": 1})
+
+
 def test_names_that_are_not_text_are_accounted_for(station: Station) -> None:
     for name in (b"caf\xe9.jpg", b"two\nlines.jpg", b"back\\slash.jpg"):
         station.put(name, jpeg(dark=True, seed=len(name)))

@@ -17,6 +17,7 @@ from crackwatch.arrivals.known import Known
 from crackwatch.domain import Arrival, SettledBy
 from crackwatch.errors import SystemFault
 from crackwatch.inbox import NamePolicy
+from tests.disks import another_file_system
 
 POLICY = NamePolicy(["*.jpg"], recursive=True)
 
@@ -268,6 +269,85 @@ def test_a_missing_inbox_is_a_fault_that_ends_by_itself(inbox: Path) -> None:
         (inbox / "a.jpg").write_bytes(b"x")
         wait_until(lambda: bench.names() == ["a.jpg"])
         wait_until(lambda: bench.faults[-1] is None)
+
+
+def test_an_inbox_that_is_not_the_stations_is_not_looked_into_and_not_called_empty(
+    inbox: Path,
+) -> None:
+    (inbox / "a.jpg").write_bytes(b"x")
+    looks: list[float] = []
+    own = threading.Event()
+
+    def verify(folder: int) -> None:
+        looks.append(time.monotonic())
+        if not own.is_set():
+            raise SystemFault("inbox_unmarked", "not mounted")
+
+    bench = Bench(inbox, verify=verify)
+    with bench.running():
+        wait_until(lambda: bool(bench.faults))
+        bench.intake.hint(b"a.jpg", True)
+        bench.intake.rescan()
+        before = len(looks)
+        time.sleep(1.5)
+        assert bench.offered == []
+        assert bench.intake.backlog() is None
+        with pytest.raises(SystemFault):
+            bench.intake.count_backlog()
+        # once a second the whole inbox is tried, and once a second the file that was hinted at
+        assert len(looks) - before <= 6
+        own.set()
+        wait_until(lambda: bench.names() == ["a.jpg"])
+        wait_until(lambda: bench.faults[-1] is None)
+        assert bench.intake.backlog() is not None
+
+
+def test_a_fault_of_the_inbox_is_over_before_a_long_look_at_it_has_ended(inbox: Path) -> None:
+    """With room for one picture, the look at three lasts until somebody takes them."""
+    own = threading.Event()
+
+    def verify(folder: int) -> None:
+        if not own.is_set():
+            raise SystemFault("inbox_unmarked", "not mounted")
+
+    for index in range(3):
+        (inbox / f"{index}.jpg").write_bytes(b"x")
+    bench = Bench(inbox, verify=verify, capacity=1)
+    began_s = time.monotonic()
+    with bench.running():
+        wait_until(lambda: bool(bench.faults))
+        own.set()
+        wait_until(lambda: bench.faults[-1] is None)
+        assert not bench.intake.looked_since(began_s)
+        for count in (1, 2, 3):
+            wait_until(lambda count=count: len(bench.offered) == count)  # type: ignore[misc]  # mypy cannot type a lambda's default
+            bench.intake.kept(bench.offered[-1])
+        wait_until(lambda: bench.intake.looked_since(began_s))
+
+
+def test_an_inbox_on_another_file_system_is_judged_by_that_one(inbox: Path) -> None:
+    """A share was not mounted when the station started: the gate had been told of what lay below."""
+    with another_file_system(than=inbox) as share:
+        (share / "a.jpg").write_bytes(b"x")
+        link = inbox.with_name("by-another-name")
+        link.symlink_to(inbox)
+        bench = Bench(link)
+        bench.gate.network = True  # as if the empty folder lay on a share, and the disk on it not
+        link.unlink()
+        link.symlink_to(share)
+        with bench.running():
+            wait_until(lambda: bench.names() == ["a.jpg"])
+        assert not bench.gate.network
+        assert bench.offered[0].settled_by is SettledBy.LEASE
+
+
+def test_whatever_is_done_or_tried_is_progress(inbox: Path) -> None:
+    beats: list[float] = []
+    bench = Bench(inbox, progress=lambda: beats.append(time.monotonic()))
+    bench.accept = False  # the queue is full: a pause downstream
+    (inbox / "a.jpg").write_bytes(b"x")
+    with bench.running():
+        wait_until(lambda: len(beats) > 20)
 
 
 def test_once_ends_when_nothing_is_left_and_does_not_wait_for_a_writer_for_ever(

@@ -33,6 +33,7 @@ BAD = {
     "truth for a number": ("[batch]\nmax_size = true", ("batch.max_size",)),
     "negative": ("[watch]\nrescan_s = -1", ("watch.rescan_s", "-1")),
     "not finite": ("[watch]\nrescan_s = inf", ("watch.rescan_s",)),
+    "less than nothing free": ("[limits]\nmin_free_bytes = -1", ("limits.min_free_bytes", "-1")),
     "no such choice": ("[files]\nnormal = 'burn'", ("files.normal", "keep", "burn")),
     "no patterns": ("[files]\npatterns = []", ("files.patterns",)),
     "no such zone": ("[station]\ntimezone = 'Mars/Base'", ("station.timezone", "Europe/Berlin")),
