@@ -389,19 +389,34 @@ class Auditor:
     def _second_look(self, suspects: Sequence[Finding]) -> list[Finding]:
         """Those that are still wrong, by fresh rows; a move may have been under way."""
         still: list[Finding] = []
+        leaving = list(self._books.departing())
         for some in _chunks(suspects):
             rows = self._books.by_ids([each.id for each in some if each.id is not None])
             for each in some:
                 row = rows.get(each.id) if each.id is not None else None
-                again = self._look_for(row) if row is not None else None
+                # a file first as a file: its row may be wrong for a reason of its own
+                again = self._file_again(each) if each.kind == "unexplained" else None
+                if again is None and row is not None:
+                    again = self._look_for(row)
                 if again is None:
                     again = self._file_again(each)
                 if again is not None:
                     still.append(again)
-        # files that are on their way out of their places, or were when a process died: whoever
-        # moves files next finishes that
-        leaving = self._books.departing() if still else ()
-        return [each for each in still if not any(self._explains(one, each) for one in leaving)]
+        if still:
+            leaving += self._books.departing()
+        return [each for each in still if not self._departs(each, leaving)]
+
+    def _departs(self, finding: Finding, leaving: Sequence[Departure]) -> bool:
+        """Whether it is wrong only because its file is on its way out of its place.
+
+        Or was when a process died: whoever moves files next finishes that.
+        """
+        if any(self._explains(each, finding) for each in leaving):
+            return True
+        if finding.id is None or all(each.inspection_id != finding.id for each in leaving):
+            return False
+        row = self._books.by_ids([finding.id]).get(finding.id)  # it has arrived meanwhile
+        return (row is None or self._look_for(row) is None) and self._file_again(finding) is None
 
     def _explains(self, departure: Departure, finding: Finding) -> bool:
         """Whether a departure that has begun and not ended is why it is not as the books have it."""

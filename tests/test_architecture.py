@@ -62,6 +62,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "suspects": set(),
     "departures": {"filing", "locking"},
     "requeue": set(),
+    "repair": {"audit", "inbox"},
     "retention": {"departures", "requeue"},
     "housekeeping": {
         "departures", "filing", "health", "retention", "settings", "store",

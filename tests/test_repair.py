@@ -1,0 +1,179 @@
+"""What a person broke by hand is mended, and only what that person looked at is accepted."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from crackwatch.cli import execute
+from tests.station import Station, jpeg
+
+DAY = "2026-11-23"
+
+
+@pytest.fixture
+def station(tmp_path: Path) -> Station:
+    (tmp_path / "config.toml").write_text("")
+    return Station(tmp_path)
+
+
+@pytest.fixture
+def audit(station: Station, capsys: pytest.CaptureFixture[str]) -> Any:
+    def run(*arguments: str, status: int) -> dict[str, Any]:
+        config = ["--config", str(station.root / "config.toml"), "--format", "json"]
+        done = execute(["audit", *arguments, *config])
+        out, err = capsys.readouterr()
+        assert done == status, (out, err)
+        found: dict[str, Any] = json.loads(out) if out else {"error": err}
+        return found
+
+    return run
+
+
+def flag(station: Station, *names: str) -> list[Path]:
+    for seed, name in enumerate(names):
+        station.put(name, jpeg(dark=True, seed=seed))
+    station.inspect(*names)
+    return [station.root / "flagged" / DAY / name for name in names]
+
+
+def test_what_is_gone_is_accepted_with_who_and_when(station: Station, audit: Any) -> None:
+    lost, _ = flag(station, "a.jpg", "b.jpg")
+    station.put("c.jpg", jpeg(dark=False))
+    station.inspect("c.jpg")
+    lost.unlink()
+    (station.inbox / "c.jpg").unlink()
+    station.put("notes.txt", b"so that the inbox is not empty")
+    planned = audit("--repair", "--dry-run", "--by", "anna", status=1)
+    assert [each["id"] for each in planned["repair"]["accepted"]] == [1, 3]
+    assert [row["vanished_at"] for row in station.rows()] == [None] * 3
+    told = audit("--repair", "--by", "anna", status=0)
+    assert told["repair"]["accepted"] == planned["repair"]["accepted"]
+    assert (told["vanished"], told["flagged"], told["kept"]) == (2, 1, 0)
+    first, second, third = station.rows()
+    assert (first["vanished_by"], second["vanished_by"], third["vanished_by"]) == (
+        "anna", None, "anna",
+    )  # fmt: skip
+    assert first["vanished_at"] and third["released_at"]
+    assert audit("--full", status=0)["missing"] == []
+
+
+def test_only_what_was_named_is_accepted(station: Station, audit: Any) -> None:
+    paths = flag(station, "a.jpg", "b.jpg", "sub/c.jpg", "sub/d.jpg", "e.jpg")
+    for path in paths[:4]:
+        path.unlink()
+    told = audit("--accept", "1", status=1)
+    assert [each["id"] for each in told["repair"]["accepted"]] == [1]
+    assert [each["id"] for each in told["missing"]] == [2, 3, 4]
+    told = audit("--repair", "--accept", str(paths[1]), status=1)
+    assert [each["id"] for each in told["missing"]] == [3, 4]
+    told = audit("--accept", str(paths[2].parent), status=0)
+    assert told["vanished"] == 4
+    assert "nothing of that name" in audit("--accept", "5", status=2)["error"]
+
+
+def test_a_folder_that_may_not_be_mounted_is_not_accepted_as_lost(
+    station: Station, audit: Any
+) -> None:
+    flag(station, "a.jpg", "b.jpg")
+    flagged = station.root / "flagged"
+    shutil.rmtree(flagged / DAY)
+    told = audit("--repair", status=1)
+    assert told["repair"]["accepted"] == []
+    assert "mounted" in told["repair"]["left"][0]["why"]
+    flagged.rmdir()
+    assert audit("--repair", status=1)["vanished"] == 0
+    assert audit("--accept", str(flagged), status=0)["vanished"] == 2
+
+
+def test_files_that_no_row_explains_are_taken_in(station: Station, audit: Any) -> None:
+    flag(station, "a.jpg")
+    strange = {
+        f"flagged/{DAY}/sub/new.jpg": "inbox/sub/new.jpg",
+        "archive/old.jpg": "inbox/old.jpg",
+        f"quarantine/{DAY}/a.jpg": "inbox/a.jpg",
+    }
+    for number, name in enumerate(strange):
+        path = station.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"%d" % number)
+    assert {each["path"] for each in audit(status=1)["unexplained"]} == {
+        str(station.root / name) for name in strange
+    }
+    before = station.files()
+    assert len(audit("--repair", "--dry-run", status=1)["repair"]["taken_in"]) == 3
+    assert station.files() == before
+    told = audit("--repair", status=0)
+    assert {each["path"]: each["to"] for each in told["repair"]["taken_in"]} == {
+        str(station.root / name): str(station.root / to) for name, to in strange.items()
+    }
+    assert (told["pending"], told["flagged"], told["arrived"]) == (3, 1, 4)
+
+
+def test_a_file_that_came_back_after_it_was_accepted_is_a_new_arrival(
+    station: Station, audit: Any
+) -> None:
+    lost, _ = flag(station, "a.jpg", "b.jpg")
+    saved = lost.read_bytes()
+    lost.unlink()
+    audit("--repair", status=0)
+    lost.write_bytes(saved)
+    told = audit("--repair", status=0)
+    assert (told["vanished"], told["pending"]) == (1, 1)
+    station.inspect("a.jpg")
+    told = audit(status=0)
+    assert (told["vanished"], told["flagged"]) == (1, 2)
+
+
+def test_what_is_no_picture_is_left_and_said(station: Station, audit: Any) -> None:
+    flag(station, "a.jpg")
+    day = station.root / "flagged" / DAY
+    (day / "notes.txt").write_text("mine")
+    (day / "link.jpg").symlink_to(day / "a.jpg")
+    told = audit("--repair", status=1)
+    assert [(Path(each["path"]).name, each["kind"]) for each in told["repair"]["left"]] == [
+        ("link.jpg", "unexplained"),
+        ("notes.txt", "unexplained"),
+    ] or len(told["repair"]["left"]) == 2
+    assert (day / "notes.txt").exists() and (day / "link.jpg").is_symlink()
+
+
+def test_changed_files_are_left_unless_told(station: Station, audit: Any) -> None:
+    (path,) = flag(station, "a.jpg")
+    path.write_bytes(b"something else")
+    told = audit("--repair", status=1)
+    assert [each["kind"] for each in told["repair"]["left"]] == ["changed"]
+    assert path.read_bytes() == b"something else"
+    told = audit("--repair", "--take-in-changed", status=0)
+    assert (told["superseded"], told["pending"], told["flagged"]) == (1, 1, 0)
+    assert (station.inbox / "a.jpg").read_bytes() == b"something else"
+
+
+def test_leftovers_of_moves_are_cleared_or_taken_in(station: Station, audit: Any) -> None:
+    (path,) = flag(station, "sub/a.jpg")
+    (path.parent / ".crackwatch-77.part").write_bytes(b"half a copy")
+    os.rename(path, path.parent / ".crackwatch-1.gone")
+    told = audit("--repair", status=0)
+    assert [Path(each["path"]).name for each in told["repair"]["removed"]] == [
+        ".crackwatch-77.part"
+    ]
+    assert station.files() == {"inbox/sub/a.jpg"}
+    assert (told["vanished"], told["pending"]) == (1, 1)
+
+
+def test_a_healthy_station_is_left_alone(
+    station: Station, audit: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flag(station, "a.jpg")
+    before = station.files(), station.rows()
+    told = audit("--repair", status=0)["repair"]
+    assert not (told["accepted"] or told["taken_in"] or told["removed"] or told["left"])
+    assert (station.files(), station.rows()) == before
+    assert execute(["audit", "--repair", "--config", str(station.root / "config.toml")]) == 0
+    assert "nothing to repair" in capsys.readouterr().out
+    assert "nothing to repair" in audit("--dry-run", status=2)["error"]
