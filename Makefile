@@ -13,7 +13,8 @@ READY := $(VENV)/.ready
 
 STATION ?= station# the folder of `make run`
 PICTURES ?=# a folder of photographs for `make bench`; empty: drawn ones
-N ?= 2000# how many of them
+N ?= 2000# how many of them; of `make fuzz`: how many times the examples (50)
+SEED ?=# of `make fuzz`
 FAULTS ?=# how far `make faults` goes: --long, --seed N, --minutes N, --done FOLDER
 ARGS ?=# more arguments for pytest or the benchmark
 UPGRADE ?=# `make lock UPGRADE=--upgrade` takes the newest versions that are allowed
@@ -81,6 +82,12 @@ check: setup ## what CI runs: format, lint, types, then the tests
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(MAKE) --no-print-directory test
+
+# N times the examples of an ordinary run; SEED=K draws the same ones again
+.PHONY: fuzz
+fuzz: setup ## hostile files and words at length: make fuzz N=500, SEED=7 for the same again
+	@CRACKWATCH_FUZZ=$(if $(filter file,$(origin N)),50,$(N)) $(BIN)/python -m pytest -n auto --timeout 7200 \
+	    $(if $(SEED),--hypothesis-seed=$(SEED)) tests/hostile $(ARGS)
 
 .PHONY: acceptance
 acceptance: setup ## minutes of real photographs: delay, memory, counts, with their figures
