@@ -1,0 +1,57 @@
+"""Claims about the mutants: each is one change to working code, and a test that fails kills it."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from tests.faults import mutants
+from tests.faults.mutants import Mutant, drawn, survives
+
+TEXT = """\
+def both(a: int, b: int) -> bool:
+    'Not a word of this is changed.'
+    log.append(a)
+    if a < b and not done:
+        return a + 1 == b
+    return False
+"""
+
+
+def test_each_mutant_is_one_change_that_still_is_python() -> None:
+    found = list(mutants.mutants("m.py", TEXT))
+    plain = ast.unparse(ast.parse(TEXT)) + "\n"
+    assert [each.what for each in found if each.source == plain] == []
+    for each in found:
+        changed = [
+            (old, new)
+            for old, new in zip(plain.splitlines(), each.source.splitlines(), strict=True)
+            if old != new
+        ]
+        assert len(changed) == 1, each
+    said = " | ".join(sorted(each.what for each in found))
+    for word in ("Lt to LtE", "Eq to NotEq", "to Or", "not removed", "1 to 2", "False to True"):
+        assert word in said
+    assert "left out" in said and "negated" in said
+
+
+def test_a_seed_draws_the_same_mutants_again_from_every_module() -> None:
+    every = drawn(10_000, 1)
+    assert {each.file for each in every} == set(mutants.TESTS)
+    assert drawn(20, 7) == drawn(20, 7) != drawn(20, 8)
+
+
+@pytest.mark.parametrize(("test", "lives"), [("assert f(2) == 3", False), ("assert f(0)", True)])
+def test_a_mutant_lives_if_no_test_minds_and_the_copy_is_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, test: str, lives: bool
+) -> None:
+    module = tmp_path / "m.py"
+    module.write_text("def f(a):\n    return a + 1\n")
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "test_m.py").write_text(f"from m import f\n\ndef test_f():\n    {test}\n")
+    monkeypatch.setitem(mutants.TESTS, "m.py", ("test_m",))
+    mutant = Mutant("m.py", 2, "1 to 2", lambda: "def f(a):\n    return a + 2\n")
+    assert survives(mutant, tmp_path, 60.0) is lives
+    assert module.read_text() == "def f(a):\n    return a + 1\n"
