@@ -195,14 +195,14 @@ def test_books_that_turn_read_only_pause_the_station_until_they_can_be_written(
     station: Process, apart: bool
 ) -> None:
     """``apart``: the database is not beside the status file, which can be written then."""
-    folder = station.root / ("books" if apart else "state")
-    environment = {}
+    folder, url = station.root / "state", ""
     if apart:
+        folder = station.root / "books"
         folder.mkdir()
-        environment["CRACKWATCH_DATABASE__URL"] = f"sqlite:///{folder}/books.db"
-        assert crackwatch("init", station.root, **environment).returncode == 0
         station.database = folder / "books.db"
-    station.start(**environment)
+        url = f"sqlite:///{station.database}"
+        assert crackwatch("init", station.root, CRACKWATCH_DATABASE__URL=url).returncode == 0
+    station.start(CRACKWATCH_DATABASE__URL=url)
     with read_only(folder):
         put(station, "a.jpg")
         named(station, "database_readonly", "error")
