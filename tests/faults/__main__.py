@@ -25,9 +25,10 @@ def main() -> int:
         common += ["--folder", str(options.folder)]
     second = 60.0 * options.minutes
     remembered = ["--done", str(options.done / "sweep.json")] if options.done else []
-    whole = ["--all"] if options.long else ["--seconds", str(0.5 * second)]
+    whole = ["--all"] if options.long else ["--seconds", str(0.4 * second)]
     parts = [
         ("every boundary", sweep.main, [*whole, *remembered]),
+        ("a sample with the real model", sweep.main, ["--real", *_sample(options.long, second)]),
         ("a producer at the worst moment", meddler.main, ["--seconds", str(0.15 * second)]),
         ("errors", erring.main, ["--seconds", str(0.15 * second)]),
         ("power cuts", power.main, ["--cuts", "200" if options.long else "25"]),
@@ -46,6 +47,10 @@ def main() -> int:
             bad.append(name)
     print(f"red: {', '.join(bad)}" if bad else "all green")
     return bool(bad)
+
+
+def _sample(long: bool, second: float) -> list[str]:
+    return ["--seconds", str(1800.0 if long else 0.1 * second), "--no-recoveries"]
 
 
 if __name__ == "__main__":

@@ -139,12 +139,17 @@ class Scene:
 
 
 class Stage:
-    """Makes scenes below two folders, which lie on different file systems where there are two."""
+    """Makes scenes below two folders, which lie on different file systems where there are two.
 
-    def __init__(self, root: Path, other: Path) -> None:
+    ``models`` holds a champion; without it there is one that is a stub.
+    """
+
+    def __init__(self, root: Path, other: Path, models: Path | None = None) -> None:
         self._root, self._other = root, other
         self._made = 0
-        self.models = root / "models"
+        self.models = models or root / "models"
+        if models is not None:
+            return
         registry = Registry(self.models)
         publish_golden(registry, ByBrightness())
         registry.promote(ByBrightness.model_id)

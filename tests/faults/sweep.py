@@ -14,6 +14,7 @@ import json
 import os
 import random
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -55,10 +56,15 @@ class Outcome:
 
 
 class Theatre:
-    """Plays cases: a scene for each scenario is prepared once, then copied."""
+    """Plays cases: a scene for each scenario is prepared once, then copied.
 
-    def __init__(self, set_up: Stage, plant: str = "") -> None:
+    With ``real`` each start is `crackwatch run --once` as anybody types it, model and threads and
+    all; ``plant`` is then not possible.
+    """
+
+    def __init__(self, set_up: Stage, plant: str = "", *, real: bool = False) -> None:
         self._stage = set_up
+        self._real = real
         self.plant = plant
         self._prepared: dict[str, Scene] = {}
         self._finals: dict[str, list[Line]] = {}
@@ -72,7 +78,7 @@ class Theatre:
         if scenario.name not in self._prepared:
             scene = self._stage.new(scenario)
             stage.fill(scene, EARLIER, age=0)
-            ended = tracing.run(actor.once(scene.config), said=scene.said)
+            ended = tracing.run(self._sound(scene), said=scene.said)
             found = stage.wrong(scene, stage.count(EARLIER))
             if ended.status or found:
                 raise RuntimeError(f"{scenario.name} cannot be prepared: {found} {ended.said}")
@@ -84,7 +90,7 @@ class Theatre:
         """The books of a station that nobody disturbs: where every case has to end."""
         if scenario.name not in self._finals:
             scene = self._stage.copy(self.prepared(scenario))
-            ended = tracing.run(actor.once(scene.config), said=scene.said)
+            ended = tracing.run(self._sound(scene), said=scene.said)
             found = stage.wrong(scene, stage.count(EARLIER, BATCH))
             if ended.status or found:
                 raise RuntimeError(f"{scenario.name} goes wrong undisturbed: {found} {ended.said}")
@@ -112,7 +118,7 @@ class Theatre:
             roots = (scene.root, scene.other)
             return [
                 call
-                for call in tracing.calls(log)
+                for call in tracing.calls(log, threads=self._real)
                 if call.touches(roots) and str(scene.said) not in call.rest
             ]
         finally:
@@ -147,7 +153,14 @@ class Theatre:
         return ended.status == -signal.SIGKILL
 
     def _work(self, scene: Scene) -> actor.Work:
-        return actor.once(scene.config, plant=self.plant)
+        return actor.once(scene.config, plant=self.plant) if self.plant else self._sound(scene)
+
+    def _sound(self, scene: Scene) -> actor.Work:
+        if not self._real:
+            return actor.once(scene.config)
+        command = [sys.executable, "-m", "crackwatch", "run", "--once"]
+        environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+        return actor.command([*command, "--config", str(scene.config)], environment)
 
 
 @dataclass
@@ -229,14 +242,23 @@ def sweep(
 
 
 @contextmanager
-def theatre(plant: str = "", folder: Path | None = None) -> Iterator[Theatre]:
+def theatre(folder: Path | None = None, *, real: bool = False) -> Iterator[Theatre]:
     """A theatre in a temporary folder; its second file system is in memory where there is one."""
     with tempfile.TemporaryDirectory(prefix="crackwatch-faults-", dir=folder) as root:
         second = _MEMORY if os.access(_MEMORY, os.W_OK) else Path(root)
         if second.stat().st_dev == Path(root).stat().st_dev:
             second = Path(tempfile.gettempdir())
         with tempfile.TemporaryDirectory(prefix="crackwatch-faults-", dir=second) as other:
-            yield Theatre(Stage(Path(root), Path(other)), plant)
+            models = _starter(Path(root) / "starter") if real else None
+            yield Theatre(Stage(Path(root), Path(other), models), real=real)
+
+
+def _starter(station: Path) -> Path:
+    """A models folder as `init` makes it: in a process of its own, as it starts threads."""
+    subprocess.run(
+        [sys.executable, "-m", "crackwatch", "init", str(station)], check=True, capture_output=True
+    )
+    return station / "models"
 
 
 def _difference(wanted: list[Line], found: list[Line]) -> str:
@@ -256,13 +278,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--folder", type=Path, help="where stations are made; a disk in memory is quick"
     )
+    parser.add_argument(
+        "--real", action="store_true", help="the whole program with its model; kills in any thread"
+    )
     parser.add_argument("--no-recoveries", action="store_true", help="only kills in the first run")
     options = parser.parse_args(arguments)
     why_not = tracing.missing()
     if why_not:
         print(why_not, file=sys.stderr)
         return 2
-    with theatre(folder=options.folder) as played:
+    with theatre(options.folder, real=options.real) as played:
         if options.case:
             outcome = played.play(Case.parse(options.case))
             print(f"{outcome.case}: {'; '.join(outcome.wrong) or 'as it must be'}")

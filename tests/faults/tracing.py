@@ -127,10 +127,14 @@ def run(
     return Ended(status, said.read_text("utf-8", "replace"))
 
 
-def calls(log: Path) -> list[Call]:
-    """What the first thread did, in order: of strace's log, its other threads left out."""
+def calls(log: Path, *, threads: bool = False) -> list[Call]:
+    """What the first thread did, in order; with ``threads`` what each did, each counted for itself.
+
+    Several of these may then be called by one name: strace counts by threads as well, and the first
+    that comes to the number is the one that is met.
+    """
     found: list[Call] = []
-    counted: Counter[str] = Counter()
+    counted: Counter[tuple[str, str]] = Counter()
     first = None
     with log.open(encoding="utf-8", errors="surrogateescape") as lines:
         for line in lines:
@@ -140,10 +144,10 @@ def calls(log: Path) -> list[Call]:
                 continue
             pid, call, rest = match.groups()
             first = first or pid
-            if pid != first:
+            if pid != first and not threads:
                 continue
-            counted[call] += 1
-            found.append(Call(Boundary(call, counted[call]), rest))
+            counted[pid, call] += 1
+            found.append(Call(Boundary(call, counted[pid, call]), rest))
     return found
 
 
