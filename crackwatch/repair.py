@@ -1,12 +1,14 @@
 """What to do about each thing that an audit found wrong; decides, and changes nothing.
 
 A row whose file is gone is accepted as *vanished*, by a person; a file that no row explains is taken
-in: it goes into the inbox, as a new arrival. Nothing is deleted but partial copies under names of our
-own in folders of our own, whose sources were never given up.
+in: it goes into the inbox, as a new arrival. Nothing is deleted but what crackwatch itself wrote in
+folders of its own: partial copies, whose sources were never given up, and the reasons of quarantined
+pictures that no row knows any more.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import stat
@@ -15,7 +17,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from crackwatch.audit import Finding
-from crackwatch.domain import Departure, DepartureKind, Place, path_bytes
+from crackwatch.domain import OVERLAY_SUFFIX, Departure, DepartureKind, Place, path_bytes
 from crackwatch.errors import UsageError
 from crackwatch.inbox import OWN_PREFIX, NamePolicy
 
@@ -23,6 +25,8 @@ Action = Literal["accept", "take_in", "remove", "leave"]
 
 _DAY = re.compile(rb"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _PARTIAL = re.compile(re.escape(OWN_PREFIX) + rb"[0-9]{1,18}\.(?:part|json\.part|overlay\.part)")
+_REASON_KEYS = ["id", "source", "reason", "detail", "sha256"]
+_REASON_MAX_BYTES = 1 << 20
 _GONE = re.compile(re.escape(OWN_PREFIX) + rb"[0-9]{1,18}\.gone")
 
 
@@ -140,8 +144,10 @@ def _stray(
         wanted = source
     elif place is Place.KEPT:
         return Step("leave", each, "it lies in the inbox already: the station looks at it there")
-    elif _PARTIAL.fullmatch(base):
+    elif _PARTIAL.fullmatch(base) or (place is Place.QUARANTINED and _is_reason(each.path)):
         return Step("remove", each)
+    elif place is Place.FLAGGED and base.endswith(OVERLAY_SUFFIX):
+        return Step("leave", each, "a marked copy, by its name, and no picture: delete it by hand")
     else:
         day, _, rest = name.partition(b"/")
         wanted = rest if rest and _DAY.fullmatch(day) else name
@@ -160,6 +166,19 @@ def _stray(
         0,
     )
     return Step("take_in", each, departure=departure, wanted=wanted)
+
+
+def _is_reason(path: bytes) -> bool:
+    """Whether it is a reason that crackwatch wrote beside a picture, to the last key."""
+    if not path.endswith(b".json"):
+        return False
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(descriptor, "rb") as file:
+            document = json.loads(file.read(_REASON_MAX_BYTES))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(document, dict) and list(document) == _REASON_KEYS
 
 
 def _is_lost(folder: bytes) -> bool:

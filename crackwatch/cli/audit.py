@@ -164,7 +164,7 @@ def _repaired(
         for each in mended["accepted"]:
             log.info("accepted_as_vanished", by=by, **each)
         for each in mended["removed"]:
-            log.info("partial_copy_removed", **each)
+            log.info("leaving_removed", **each)
         for each in mended["left"]:
             log.warning("not_repaired", **each)
         if mended["accepted"] or mended["taken_in"] or mended["removed"]:
@@ -236,7 +236,7 @@ def _told(mended: dict[str, Any]) -> str:
     titles = {
         "accepted": "Would be accepted as vanished" if would else "Accepted as vanished",
         "taken_in": "Would go into the inbox" if would else "Went into the inbox",
-        "removed": "Partial copies that would go" if would else "Partial copies removed",
+        "removed": "Leavings of our own that would go" if would else "Leavings of our own removed",
         "left": "Left as it is",
     }
     lines = []
