@@ -24,6 +24,7 @@ from crackwatch import images
 from tests.faults import actor, stage, tracing
 from tests.faults.stage import SCENARIOS, Key, Scene
 from tests.faults.sweep import theatre
+from tests.station import rows
 
 _SETTLES_S = 120.0
 
@@ -82,10 +83,20 @@ class Producer:
         return images.encode_jpeg(flat, 90) + b"%d\xff\xd9" % self.made
 
 
+@dataclass(frozen=True, slots=True)
+class Aftermath:
+    """``kills`` met a living station; ``rows_before`` had been recorded before the last start."""
+
+    wrong: list[str]
+    kills: int
+    rows_before: int
+    rows: int
+
+
 def storm(
     scene: Scene, *, kills: int, pictures: int, seed: int, longest_life_s: float = 2.0
-) -> tuple[list[str], int]:
-    """(what is wrong in the end, kills that met a living station)."""
+) -> Aftermath:
+    """Kills a station so many times, starts it once more, and looks at what became of everything."""
     chance = random.Random(seed)
     producer = Producer(scene, random.Random(seed + 1))
     each_life = max(1, pictures // kills)
@@ -98,11 +109,12 @@ def storm(
             said=scene.said,
         )
         landed += ended.status == -signal.SIGKILL
+    before = len(rows(scene.database))
     ended = tracing.run(actor.once(scene.config), said=scene.said, timeout_s=_SETTLES_S)
     found = stage.wrong(scene, producer.arrived, disturbed=frozenset(producer.disturbed))
     if ended.status:
         found.append(f"the last start ended with {ended.status}: {ended.said[-2000:]}")
-    return found, landed
+    return Aftermath(found, landed, before, len(rows(scene.database)))
 
 
 def _life(producer: Producer, deeds: int, lives_s: float) -> None:
@@ -125,18 +137,20 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     with theatre(folder=options.folder) as played:
         scene = played.stage.new(SCENARIOS[options.scenario])
-        wrong, landed = storm(
+        left = storm(
             scene,
             kills=options.kills,
             pictures=options.pictures,
             seed=options.seed,
             longest_life_s=options.longest_life_s,
         )
-        rows = len(stage.final(scene))
-    for each in wrong:
+    for each in left.wrong:
         print(f"WRONG: {each}")
-    print(f"seed {options.seed}: {landed} kills, {rows} rows, {len(wrong)} wrong")
-    return bool(wrong)
+    print(
+        f"seed {options.seed}: {left.kills} kills, {left.rows} rows, {left.rows_before} of them "
+        f"before the last start, {len(left.wrong)} wrong"
+    )
+    return bool(left.wrong)
 
 
 if __name__ == "__main__":
