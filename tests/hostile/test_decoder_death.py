@@ -91,6 +91,11 @@ def test_the_picture_that_kills_the_station_is_quarantined_and_those_beside_it_a
     assert "kills.jpg" in journal
     assert rows(root / "state" / "crackwatch.db") == []
 
+    # what no decoder may see is no suspect either: a child could only run out of memory by it
+    (inbox / "huge.jpg").touch()
+    os.truncate(inbox / "huge.jpg", 1 << 40)
+    (root / "state" / "in-flight.json").write_text(json.dumps([*journal, "huge.jpg"]))
+
     # nobody has asked for it: the next start finds out by itself
     again = crackwatch("run", "--once", "--config", config, environment=faulty)
     assert again.returncode == 0, again.stderr
@@ -99,9 +104,10 @@ def test_the_picture_that_kills_the_station_is_quarantined_and_those_beside_it_a
         for source, outcome, reason in rows(root / "state" / "crackwatch.db")
     }
     assert found["kills.jpg"] == ("quarantined", "decoder_crash")
+    assert found["huge.jpg"] == ("quarantined", "oversize")
     assert {found[name][1] for name in ("good.jpg", "once.jpg")} == {None}
     assert {found[name][0] for name in ("good.jpg", "once.jpg")} <= {"normal", "anomaly"}
-    assert len(rows(root / "state" / "crackwatch.db")) == 3
+    assert len(rows(root / "state" / "crackwatch.db")) == 4
     assert not (inbox / "kills.jpg").exists()
     balanced = crackwatch("audit", "--full", "--config", config, environment=faulty)
     assert balanced.returncode == 0, balanced.stdout + balanced.stderr
