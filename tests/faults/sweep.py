@@ -304,6 +304,9 @@ def main(arguments: list[str] | None = None) -> int:
             recoveries=not options.no_recoveries,
         )
     bad = [case for case, wrong in tally.done.items() if wrong]
+    if left and len(tally.done) == before:
+        print("no case was played: give it more time", file=sys.stderr)
+        return 2
     for each in left:
         print(f"not covered: {each}")
     print(
