@@ -23,6 +23,8 @@ from crackwatch.training.crew import Job
 from crackwatch.training.recipes import STATION
 from tests.labelled import Silent
 
+pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("training")]  # see test_cli_retrain
+
 RECIPE = replace(STATION, epochs=3, averaged_from=0.5)
 LABELS = (np.arange(48) % 2).astype(np.int8)
 
