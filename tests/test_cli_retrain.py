@@ -26,8 +26,9 @@ from crackwatch.training.replaying import Replay
 from crackwatch.training.retraining import Result, alone
 from tests.labelled import contents, draw
 
-# each starts processes that load TensorFlow: on a busy machine a minute goes by before anything happens
-pytestmark = pytest.mark.timeout(300)
+# Each starts processes that load TensorFlow and step back behind all others: one after another, and
+# with the time that this takes on a busy machine.
+pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("training")]
 
 
 @pytest.fixture(scope="module")

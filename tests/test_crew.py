@@ -23,6 +23,8 @@ from crackwatch.training.crew import Job
 from crackwatch.training.recipes import STATION
 from tests.labelled import Silent
 
+pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("training")]  # see test_cli_retrain
+
 RECIPE = replace(STATION, epochs=3, averaged_from=0.5)
 LABELS = (np.arange(48) % 2).astype(np.int8)
 
@@ -199,7 +201,7 @@ def test_memory_is_what_the_machine_or_the_narrowest_limit_leaves(
 def test_a_worker_ends_when_its_parent_is_gone() -> None:
     read_end, write_end = os.pipe()
     worker = subprocess.Popen(
-        [sys.executable, "-m", "crackwatch.training.worker", str(read_end)],
+        [sys.executable, "-m", "crackwatch.training.worker", str(read_end), "unread"],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -34,7 +34,11 @@ from crackwatch.training.retraining import Tools
 from tests.labelled import Silent, asked, contents, draw
 
 # Keras's own reading of its variables, with NumPy 2.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
+    pytest.mark.timeout(300),
+    pytest.mark.xdist_group("training"),  # see test_cli_retrain
+]
 
 
 # ----------------------------------------------------------------------------------- calibration
