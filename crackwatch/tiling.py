@@ -67,14 +67,16 @@ def boxes(
     """Where ``tiles`` (n,) lie in the photograph's own upright pixels: rows of x, y, w, h.
 
     ``width`` x ``height`` are the photograph's own; the layout's are those that it was resampled
-    to. Rounded outwards to whole pixels, inside the photograph: what was judged is in the box.
+    to. Each edge is rounded to the nearest whole pixel, which keeps a tile's scale best. These are
+    the pixels that are cut and judged as well as those that the row's boxes name.
     """
-    own, judged = np.array([width, height]), np.array([layout.width, layout.height])
     corners = layout.origins[tiles]  # (n, 2)
-    # in whole numbers: a float would be a pixel off now and then
-    first = corners * own // judged
-    behind = -(-(corners + SIDE) * own // judged)
-    return np.concatenate([first, behind - first], axis=1)
+    own, judged = np.array([width, height]), np.array([layout.width, layout.height])
+    # in whole numbers, so that every machine rounds alike
+    first = (2 * corners * own + judged) // (2 * judged)
+    behind = (2 * (corners + SIDE) * own + judged) // (2 * judged)
+    first = np.minimum(first, own - 1)
+    return np.concatenate([first, np.maximum(behind - first, 1)], axis=1)
 
 
 # ------------------------------------------------------------------------------- which tiles touch

@@ -33,7 +33,7 @@ _ADD_MORE = "Add labelled pictures of other concrete to that folder."
 
 
 @click.command(
-    epilog="Examples: crackwatch tune --min-recall 0.98 --confidence 0.95 --apply; "
+    epilog="Example: crackwatch tune --min-recall 0.98 --confidence 0.95 --apply, or, for photographs: "
     "crackwatch tune --tiles 336 --max-false-alarms-per-1000 30 --estimated",
 )
 @config_option
