@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable
 
 from crackwatch import inbox as inbox_module
+from crackwatch import scales
 from crackwatch.domain import Arrival
 from crackwatch.errors import Unreadable
 from crackwatch.images import Limits
@@ -41,10 +42,8 @@ class Decoder:
         return cost_bytes(data, self.limits, self._tiling(model_mm_per_px))
 
     def _tiling(self, model_mm_per_px: float | None) -> Tiling:
-        own = self._images.mm_per_px
-        if own is None or model_mm_per_px is None:
-            return Tiling(self._images.tile_overlap)
-        return Tiling(self._images.tile_overlap, own / model_mm_per_px)
+        scale = scales.factor(self._images.mm_per_px, model_mm_per_px)
+        return Tiling(self._images.tile_overlap, scale)
 
 
 class Cost:

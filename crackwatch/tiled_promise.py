@@ -32,8 +32,8 @@ from crackwatch import promise
 from crackwatch.errors import PromiseError
 from crackwatch.promise import CONFIDENCE, Counts, Examples, MaxFalseAlarms, Span
 
-# A photograph of twelve megapixels, 4000 x 3000, in tiles of 227 with an overlap of 32.
-TWELVE_MEGAPIXELS = 336
+# A photograph of twelve megapixels, 4000 x 3000, in tiles of 227 with an overlap of 64: the settings' own.
+TWELVE_MEGAPIXELS = 475
 # What a model's card asks for where nobody asked: three false alarms in a hundred photographs.
 DEFAULT_PER_1000 = 30.0
 # And how many there may be by the same estimate if the labels that it doubts are right after all.

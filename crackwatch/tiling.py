@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from crackwatch.runtime import SIDE
 
-# Of a tile's side, beyond the centre of a chain's last tile. With it a chain is neither too long nor
-# too short on average, if 75 px of a crack are what makes a tile an anomaly (simulated: docs).
-END_SHARE = 0.25
+# How much of a crack is taken to make a tile an anomaly, where a chain's length is told. A crack then
+# ends anywhere between so many pixels into the chain's last tile and into the one that would follow.
+SEEN_PX = 75
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,11 +121,20 @@ def clusters(mask: NDArray[np.bool_]) -> list[NDArray[np.intp]]:
     return [np.array(each, np.intp) for each in found]
 
 
-def chain_length_px(layout: Layout, cluster: NDArray[np.intp]) -> float:
+def end_px(overlap: int) -> float:
+    """How far beyond the centre of a chain's last tile a crack along it ends, on average.
+
+    Below 0 where tiles overlap so much that the crack ends before that centre.
+    """
+    return SEEN_PX + (SIDE - overlap) / 2 - SIDE / 2
+
+
+def chain_length_px(layout: Layout, cluster: NDArray[np.intp], overlap: int) -> float:
     """How long the chain of a connected cluster's tiles is, in pixels at the model's scale.
 
     The longest of the shortest ways between two of its tiles, from centre to centre through tiles
-    that touch, and END_SHARE of a tile beyond the centre at either end. An indication of the length
+    that touch, and ``end_px`` beyond the centre at either end; SEEN_PX at least. ``overlap`` is that
+    of the layout. An indication of the length
     of one unbranched crack, no measurement: a tile says that there is a crack in it, not where.
     What it is worth is in docs/photographs-verdict.md; a branch, a wiggle inside a tile, and what
     lies beyond the photograph's edge are not in it.
@@ -141,7 +150,7 @@ def chain_length_px(layout: Layout, cluster: NDArray[np.intp]) -> float:
         while length > longest:
             longest = length
             farthest, length = _farthest(farthest, members, centres, layout.shape)
-    return longest + 2 * END_SHARE * SIDE
+    return max(longest + 2 * end_px(overlap), SEEN_PX)
 
 
 def _outermost(cluster: NDArray[np.intp], columns: int) -> set[int]:

@@ -30,6 +30,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "logs": set(),
     "locking": set(),
     "tiling": {"runtime"},  # the side of the model's input
+    "scales": set(),
     "score_map": set(),
     "verdict": {"score_map", "tiling"},
     "views": {"examining", "runtime", "tiling", "verdict"},
@@ -65,12 +66,12 @@ MAY_IMPORT: dict[str, set[str]] = {
         "arrivals", "batching", "champion", "health", "heartbeat", "pipeline", "registry",
         "settings",
     },
-    "decoding": {"images", "inbox", "runtime", "settings", "views"},
+    "decoding": {"images", "inbox", "runtime", "scales", "settings", "views"},
     "marked": {"filing", "images", "inbox", "score_map"},
     "daemon": {
         "arrivals", "batching", "champion", "decoding", "driftwatch", "filing", "health", "heartbeat",
         "images", "inbox", "inspector", "locking", "logs", "marked", "pipeline", "registry",
-        "settings", "store", "suspects",
+        "scales", "settings", "store", "suspects",
     },
     "synthetic": {"runtime"},
     "learned": set(),

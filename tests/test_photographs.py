@@ -71,7 +71,7 @@ def tiles_of(data: bytes, tiling: Tiling = TILING) -> NDArray[np.uint8]:
     return gathered(open_photograph(data, TILED, tiling))
 
 
-def cut(picture: Array, overlap: int = 32) -> Array:
+def cut(picture: Array, overlap: int = 64) -> Array:
     """The tiles of an array, one slice each."""
     layout = photographs.lay_out(picture.shape[1], picture.shape[0], overlap)
     return np.stack([picture[y : y + SIDE, x : x + SIDE] for x, y in layout.origins])
@@ -345,7 +345,7 @@ def test_a_ribbon_of_one_pixel_is_judged(shape: tuple[int, int], suffix: str) ->
     ribbon = np.zeros((*shape, 3), np.uint8)
     ribbon.reshape(-1, 3)[:] = (np.arange(100_000) // 500 % 200)[:, None]
     photograph = open_photograph(encoded(suffix, ribbon), TILED, TILING)
-    assert len(photograph.layout) == 513
+    assert len(photograph.layout) == 614
     tiles = gathered(photograph)
     assert (tiles[0] == 0).all()
     for index in (100, 512):

@@ -45,7 +45,7 @@ class Tiling:
     millimetres per pixel divided by those that the model was trained at; more than 0.
     """
 
-    overlap: int = 32
+    overlap: int = 64
     scale: float = 1.0
 
     def __post_init__(self) -> None:
