@@ -38,7 +38,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, TypeVar
 
 from crackwatch import inbox as inbox_module
-from crackwatch.domain import Fingerprint, Place, path_text
+from crackwatch.domain import OVERLAY_SUFFIX, Fingerprint, Place, path_text
 from crackwatch.errors import UsageError
 from crackwatch.inbox import NamePolicy
 
@@ -58,9 +58,10 @@ COUNTED = (
 
 _FILES_AT_ONCE = 500
 _FORBIDDEN = (errno.EACCES, errno.EPERM)
-_SIDECAR = b".json"
+# what may stand beside a picture that the books name: its reason, its marked copy
+_BESIDE = {Place.QUARANTINED: b".json", Place.FLAGGED: OVERLAY_SUFFIX}
 _OWN_NAME = re.compile(
-    re.escape(inbox_module.OWN_PREFIX) + rb"([0-9]{1,18})\.(?:gone|part|json\.part)"
+    re.escape(inbox_module.OWN_PREFIX) + rb"([0-9]{1,18})\.(?:gone|part|json\.part|overlay\.part)"
 )
 _FILED_PLACES = {
     "flagged": Place.FLAGGED,
@@ -351,11 +352,10 @@ class Auditor:
     def _unexplained(self, place: Place, names: Sequence[bytes]) -> Iterator[Finding]:
         folder = self._folders[place]
         visible = [name for name in names if not os.path.basename(name).startswith(b".")]
-        beside: dict[bytes, bytes] = {}  # what may be a sidecar, and the picture that it is beside
-        if place is Place.QUARANTINED:
-            beside = {
-                name: name.removesuffix(_SIDECAR) for name in visible if name.endswith(_SIDECAR)
-            }
+        beside: dict[bytes, bytes] = {}  # and the picture that it is beside
+        suffix = _BESIDE.get(place)
+        if suffix is not None:
+            beside = {name: name.removesuffix(suffix) for name in visible if name.endswith(suffix)}
         rows = self._books.holding(place, [*visible, *beside.values()])
         for name in visible:
             path = os.path.join(folder, name)

@@ -5,7 +5,7 @@ Brings registry, runtime and books together, so that none of them needs to know 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from crackwatch.agreement import GoldenSet, golden_set
@@ -14,6 +14,7 @@ from crackwatch.pipeline import Judging
 from crackwatch.registry import MODEL_FILE, Card, Registry
 from crackwatch.runtime import Classifier, load
 from crackwatch.settings import ModelSettings
+from crackwatch.views import Rule
 
 
 class ModelRows(Protocol):
@@ -29,7 +30,7 @@ class Opened:
 
     def prove(self) -> None:
         """Raises ModelDisagrees if it does not score its golden pictures as it did when published."""
-        self.golden.prove(self.judging.classifier, self.judging.threshold)
+        self.golden.prove(self.judging.classifier, self.judging.rule.threshold)
 
 
 def open_classifier(
@@ -49,11 +50,27 @@ def threshold_of(card: Card, settings: ModelSettings) -> float:
     return card.threshold.value if settings.threshold == "model" else settings.threshold
 
 
+def rule_of(card: Card, settings: ModelSettings) -> Rule:
+    """The same, and by which rule it calls a photograph one."""
+    threshold, tiled = threshold_of(card, settings), card.tiled
+    of_tiles = settings.tiled_threshold
+    if of_tiles == "model":
+        # a number in [model] threshold overrules what the model brings for either kind of picture
+        of_model = tiled.value if tiled and settings.threshold == "model" else threshold
+    else:
+        of_model = of_tiles
+    fewest = settings.min_tiles
+    return Rule(
+        threshold, of_model, (tiled.min_tiles if tiled else 1) if fewest == "model" else fewest
+    )
+
+
 def open_chosen(
     registry: Registry, model_id: str | None, settings: ModelSettings, threshold: float | None
-) -> tuple[Classifier, float]:
+) -> tuple[Classifier, Rule]:
     """The model and the threshold that a person asked for; the champion's, the station's for None.
 
+    A threshold that was asked for is that of photographs as well.
     Raises ModelMissing, ModelTampered or ModelDisagrees.
     """
     chosen = model_id or registry.champion()
@@ -63,7 +80,10 @@ def open_chosen(
             "Run 'crackwatch init', 'crackwatch retrain', or name one with --model ID.",
         )
     card, classifier = open_classifier(registry, chosen, settings)
-    return classifier, threshold_of(card, settings) if threshold is None else threshold
+    rule = rule_of(card, settings)
+    if threshold is not None:
+        rule = replace(rule, threshold=threshold, tiled_threshold=threshold)
+    return classifier, rule
 
 
 def open_champion(registry: Registry, settings: ModelSettings, rows: ModelRows) -> Opened:
@@ -85,9 +105,10 @@ def open_model(
     judging = Judging(
         classifier=classifier,
         model_pk=rows.model_pk(model_id, card.files[MODEL_FILE], card.to_json()),
-        threshold=threshold_of(card, settings),
+        rule=rule_of(card, settings),
         runtime=settings.runtime,
         precision=settings.precision,
+        mm_per_px=card.mm_per_px,
     )
     return Opened(judging, golden)
 

@@ -17,12 +17,13 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
 from typing import Final
 
-from crackwatch import champion, images, inbox, locking, logs, suspects
+from crackwatch import champion, inbox, locking, logs, scales, suspects
 from crackwatch.arrivals import gate as gate_module
 from crackwatch.arrivals.intake import Backlog, Intake
 from crackwatch.arrivals.known import Known
 from crackwatch.arrivals.sentinel import Sentinel
 from crackwatch.batching import BatchQueue
+from crackwatch.decoding import Cost, Decoder
 from crackwatch.domain import Fingerprint, Place, QuarantineReason, Window, day_begins, working_day
 from crackwatch.driftwatch import MOST_PICTURES, DriftWatch
 from crackwatch.errors import CrackwatchError, StoreError, SystemFault
@@ -37,15 +38,16 @@ from crackwatch.heartbeat import Heart
 from crackwatch.images import light
 from crackwatch.inbox import NamePolicy
 from crackwatch.inspector import Inspector
+from crackwatch.marked import Marker
 from crackwatch.pipeline import Pipeline
 from crackwatch.registry import Registry
-from crackwatch.runtime import SIDE
 from crackwatch.settings import Settings
 from crackwatch.store import drift as drift_rows
 from crackwatch.store import reviews
 from crackwatch.store.books import Books
 from crackwatch.store.engine import open_writer
 from crackwatch.store.heartbeats import Heartbeats
+from crackwatch.store.photographs import PhotographBooks
 
 EXIT_INTERNAL: Final = 70  # a fault in crackwatch itself (sysexits.h): the service manager restarts
 
@@ -56,8 +58,6 @@ _REVIEW_EVERY_S = 60.0
 
 # errors that a person must mend while everything else is inspected and filed
 _WORK_GOES_ON = frozenset({"move_refused"})
-
-_DECODED_BYTES = SIDE * SIDE * 3
 
 
 class Daemon:
@@ -124,10 +124,10 @@ class Daemon:
         }
         cores = len(os.sched_getaffinity(0))
         self._workers = ThreadPoolExecutor(cores, "decode")
-        limits = images.Limits(settings.files.max_pixels, settings.images.larger)
+        decoder = Decoder(settings)
         pipeline = Pipeline(
             read=self._read,
-            decode=lambda data: images.decode(data, limits),
+            decode=decoder,
             measure=light.measure,
             books=self._books,
             mover=Mover(self._inbox, places),
@@ -135,8 +135,18 @@ class Daemon:
             journal=self._journal,
             workers=self._workers,
             workers_count=cores,
+            views_at_once=settings.batch.max_size,
             normal=settings.files.normal,
+            mm_per_px=settings.images.mm_per_px,
             review_band=settings.model.review_band,
+            mark=Marker(
+                PhotographBooks(settings.database_file),
+                places[Place.FLAGGED],
+                decoder.limits,
+                self._workers,
+                self._tell_unmarked,
+                wanted=settings.images.overlay,
+            ),
             condemned=self._condemned(),
         )
         batch = settings.batch
@@ -145,7 +155,12 @@ class Daemon:
             max_wait_s=batch.max_wait_ms / 1e3,
             capacity=batch.queue_size,
             max_bytes=batch.queue_bytes,
-            cost_bytes=lambda _: _DECODED_BYTES,
+            cost_bytes=Cost(
+                decoder,
+                self._inbox,
+                settings.files.max_bytes,
+                lambda: self._inspector.judging.mm_per_px,
+            ),
         )
         self._known = Known()
         self._intake = Intake(
@@ -208,12 +223,13 @@ class Daemon:
             pid=os.getpid(),
             inbox=self._inbox,
             model=self._inspector.judging.classifier.model_id,
-            threshold=self._inspector.judging.threshold,
+            threshold=self._inspector.judging.rule.threshold,
             once=once,
         )
         # ready to work, and told so before the recovery: a full disk may hold that up for hours, and
         # a service manager that gives up waiting would only begin it again
         notify("READY=1")
+        self._tend_scale()  # a run with --once may be over before the next look
         # before anything new is looked at: a name that is still owed a move is not free
         moves = self._inspector.recover()
         self._inspector.guarded(self._load_books)
@@ -236,6 +252,7 @@ class Daemon:
                 self._sentinel.tend()
             if time.monotonic() >= next_status_s:
                 self._tend_drift()
+                self._tend_scale()
                 self._write_status(self.state())
                 next_status_s = time.monotonic() + _STATUS_S
         return self._end(threads)
@@ -319,6 +336,9 @@ class Daemon:
             self._intake.stop()
             self._inspector_ended.set()
 
+    def _tell_unmarked(self, path: bytes, why: BaseException) -> None:
+        self._log.warning("overlay_failed", path=path, why=str(why) or repr(why))
+
     def _tell(self, problem: Problem, appeared: bool) -> None:
         say = self._log.warning if appeared else self._log.info
         say(
@@ -395,7 +415,7 @@ class Daemon:
                 flagged_today=flagged,
                 pending_as_of=backlog.as_of if backlog else None,
                 observer=self._sentinel.kind,
-                threshold=self._inspector.judging.threshold,
+                threshold=self._inspector.judging.rule.threshold,
                 station=self._settings.station.name,
                 last_golden=self._last_golden(),
                 drift=self._drift.found,
@@ -433,6 +453,19 @@ class Daemon:
             inspected,
             due=due,
         )
+
+    def _tend_scale(self) -> None:
+        """Says so while photographs and the model in force are of scales far apart."""
+        judging, images = self._inspector.judging, self._settings.images
+        found = None
+        if images.larger == "tile":  # else nothing is brought to the model's scale
+            found = scales.complaint(
+                images.mm_per_px, judging.mm_per_px, judging.classifier.model_id
+            )
+        if found is None:
+            self.board.clear("scale_far")
+        else:
+            self.board.report("scale_far", "warning", *found)
 
     def _sample_of_day(self, model_pk: int, day: date) -> tuple[list[drift_rows.Sampled], str]:
         settings = self._settings

@@ -76,6 +76,10 @@ class SettledBy(enum.StrEnum):
     TIME = "time"
 
 
+# Beside a flagged photograph: its marked copy. No picture of a producer's, wherever one is sought.
+OVERLAY_SUFFIX = b".overlay.jpg"
+
+
 # ---------------------------------------------------------------------------------------- facts
 
 
@@ -149,6 +153,49 @@ class Prediction:
 
 
 @dataclass(frozen=True, slots=True)
+class Box:
+    """A tile over the threshold: its place in the photograph's own upright pixels, its score."""
+
+    x: int
+    y: int
+    w: int
+    h: int
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Cutout:
+    """A part of a photograph that was labelled by itself, in the photograph's own upright pixels."""
+
+    photograph: bytes  # sha256 of its file, 32 bytes
+    x: int
+    y: int
+    w: int
+    h: int
+
+
+@dataclass(frozen=True, slots=True)
+class Photograph:
+    """What is kept of a picture that was judged in tiles, beside its score: the highest tile's.
+
+    ``min_tiles`` is the rule that was in force: an anomaly has a connected cluster of so many tiles
+    that reach the threshold. The score map gives the boxes again, to the pixel: see ``score_map``.
+    """
+
+    width: int  # own pixels, upright
+    height: int
+    scale: float  # the model's pixels to one of its own
+    overlap: int  # the model's pixels that neighbouring tiles share at least
+    tiles: int
+    tiles_over: int  # that reach the threshold
+    min_tiles: int
+    largest_cluster: int  # tiles
+    boxes: tuple[Box, ...]  # of all tiles over the threshold, the highest score first
+    score_map: bytes
+    length_mm: float | None  # indicative, of the longest chain; None: no anomaly, or no mm_per_px
+
+
+@dataclass(frozen=True, slots=True)
 class ReviewBand:
     """Scores from ``low`` to ``high``, both included, are for a person's eye as well."""
 
@@ -209,11 +256,16 @@ class Draft:
     in_review_band: bool | None = None  # None: the station has no band, or there is no score
     brightness: float | None = None  # as in Light; None where nothing could be decoded
     sharpness: float | None = None
+    photograph: Photograph | None = None  # None: it was judged as one picture
 
 
 @dataclass(frozen=True, slots=True)
 class BatchFacts:
-    """What is recorded of the batch itself; durations are whole microseconds of wall time."""
+    """What is recorded of the batch itself; durations are whole microseconds of wall time.
+
+    ``classify_us`` is the model's, ``read_us`` what went by without it: decoding goes on while the
+    model works.
+    """
 
     model_pk: int | None
     runtime: str
@@ -317,17 +369,25 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class ModelUse:
-    """What one model did in a window, at one threshold."""
+    """What one model did in a window, by one rule.
+
+    ``min_tiles`` is None for pictures that were judged as one; else photographs were, of which so
+    many connected tiles had to reach the threshold.
+    """
 
     id: str
     inspected: int
     anomaly: int
     threshold: float
+    min_tiles: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class FoundAnomaly:
-    """One anomaly of a report. ``path`` is where the file is now, absolute."""
+    """One anomaly of a report. ``path`` is where the file is now, absolute.
+
+    ``threshold`` was in force; ``photograph`` is None where it was judged as one picture.
+    """
 
     source: bytes
     path: bytes
@@ -335,6 +395,8 @@ class FoundAnomaly:
     inspected_at: datetime
     model: str
     in_review_band: bool | None = None  # None: the station had no band then
+    threshold: float | None = None
+    photograph: Photograph | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,7 +118,7 @@ class Heart:
         Raises SystemFault where the row cannot be written: ``last`` is true all the same, and
         ``settle`` writes it later.
         """
-        scored = self._as_published(judging).score(judging.classifier, judging.threshold)
+        scored = self._as_published(judging).score(judging.classifier, judging.rule.threshold)
         largest = scored.largest_difference
         beat = Beat(
             model_pk=judging.model_pk,

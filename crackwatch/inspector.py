@@ -268,7 +268,7 @@ class Inspector:
         self._log.info(
             "champion_taken",
             model=self.judging.classifier.model_id,
-            threshold=self.judging.threshold,
+            threshold=self.judging.rule.threshold,
         )
 
     def _tell_missing_champion(self) -> None:
@@ -296,16 +296,23 @@ class Inspector:
                 "card_refused",
                 "warning",
                 f"the card of the model in force cannot be read, its threshold stays "
-                f"{self.judging.threshold:g}: {exc.problem}",
+                f"{self.judging.rule.threshold:g}: {exc.problem}",
                 exc.remedy,
             )
             return
         self._card_stamp = stamp
         self._board.clear("card_refused")
-        old, new = self.judging.threshold, champion.threshold_of(card, self._model_settings)
+        old, new = self.judging.rule, champion.rule_of(card, self._model_settings)
         if new != old:
-            self.judging = replace(self.judging, threshold=new)
-            self._log.info("threshold_taken", model=model_id, threshold=new, before=old)
+            self.judging = replace(self.judging, rule=new)
+            self._log.info(
+                "threshold_taken",
+                model=model_id,
+                threshold=new.threshold,
+                before=old.threshold,
+                tiled_threshold=new.tiled_threshold,
+                min_tiles=new.min_tiles,
+            )
 
     # ------------------------------------------------------------------- faults and their end
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -26,40 +26,34 @@ from crackwatch.domain import (
     Filed,
     Filing,
     Fingerprint,
-    Light,
     MoveResult,
     Outcome,
     Place,
-    Prediction,
     QuarantineReason,
     Recorded,
     ReviewBand,
     Verdict,
 )
 from crackwatch.errors import ModelDisagrees, SystemFault, Unreadable, Unsettled
+from crackwatch.examining import Emit, examine
 from crackwatch.inbox import Content
-from crackwatch.runtime import SIDE, Classifier
-from crackwatch.verdict import judge, place_of
+from crackwatch.runtime import Classifier
+from crackwatch.verdict import place_of
+from crackwatch.views import Decoded, LightMeter, Rule, Seen, judged, see
 
 _MAY_STILL_GROW = frozenset({QuarantineReason.EMPTY, QuarantineReason.TRUNCATED})
+
+
+# A file's bytes, and the scale of the model in force, None where nobody knows it: see ``decoding``.
+DecodeFor = Callable[[bytes, float | None], Decoded]  # raises Unreadable
+# Beside moved pictures: what helps a person, and may fail without harm. See ``marked``.
+Mark = Callable[[Sequence[Filing]], None]
 
 
 class Reader(Protocol):
     """Reads one settled picture: see ``inbox.read`` for what it raises."""
 
     def __call__(self, source: bytes, expected: Fingerprint) -> Content: ...
-
-
-class Decoder(Protocol):
-    """Bytes to (227, 227, 3) uint8 BGR, or Unreadable."""
-
-    def __call__(self, data: bytes) -> NDArray[np.uint8]: ...
-
-
-class LightMeter(Protocol):
-    """Brightness and sharpness of a decoded picture; called on the decoding threads."""
-
-    def __call__(self, picture: NDArray[np.uint8]) -> Light: ...
 
 
 class BooksLike(Protocol):
@@ -92,13 +86,17 @@ class Journal(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Judging:
-    """The model in force, and by which threshold its scores become verdicts."""
+    """The model in force, and by which rule its scores become verdicts.
+
+    ``mm_per_px`` is what a pixel showed of what it learned from, None where nobody knows.
+    """
 
     classifier: Classifier
     model_pk: int
-    threshold: float
+    rule: Rule
     runtime: str
     precision: str
+    mm_per_px: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,13 +122,32 @@ class FilingReport:
     waiting: int  # moves that were refused, now or earlier, and have to be tried again
 
 
-@dataclass(slots=True)
-class _Read:
-    """Where each arrival of a batch stands after reading and decoding."""
+@dataclass(frozen=True, slots=True)
+class _Readable:
+    """An arrival whose views are with the model."""
 
-    # (arrival, sha256, light)
-    readable: list[tuple[Arrival, bytes, Light]] = field(default_factory=list)
-    pictures: list[NDArray[np.uint8]] = field(default_factory=list)
+    arrival: Arrival
+    sha256: bytes
+    seen: Seen
+
+
+@dataclass(frozen=True, slots=True)
+class _Unsettled:
+    arrival: Arrival
+    incomplete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Refused:
+    arrival: Arrival
+    why: str
+
+
+@dataclass(slots=True)
+class _Done:
+    """What became of the arrivals of a batch, before anything is recorded."""
+
+    drafts: list[Draft] = field(default_factory=list)
     spoiled: list[Draft] = field(default_factory=list)
     unsettled: list[tuple[Arrival, bool]] = field(default_factory=list)
     refused: list[tuple[Arrival, str]] = field(default_factory=list)
@@ -141,14 +158,18 @@ class Pipeline:
 
     ``condemned`` are pictures that killed a decoder, as they were then: they are quarantined without
     being decoded again; other content under such a name is judged like any other. ``review_band``
-    marks scores for a person's eye; verdict and place are the same without it.
+    marks scores for a person's eye; verdict and place are the same without it. ``decode`` and
+    ``measure`` are called on ``workers``, of which there are ``workers_count``; ``views_at_once``
+    pictures or tiles are scored together. ``mm_per_px`` is of the station's photographs. ``mark`` is
+    told of pictures that were flagged: once they are where they belong, before their rows are closed,
+    so that what a kill left undone is told again after the next start.
     """
 
     def __init__(
         self,
         *,
         read: Reader,
-        decode: Decoder,
+        decode: DecodeFor,
         measure: LightMeter,
         books: BooksLike,
         mover: MoverLike,
@@ -156,8 +177,11 @@ class Pipeline:
         journal: Journal,
         workers: Executor,
         workers_count: int,
+        views_at_once: int,
         normal: str,
+        mm_per_px: float | None = None,
         review_band: ReviewBand | None = None,
+        mark: Mark = lambda _: None,
         condemned: Mapping[bytes, tuple[Fingerprint, QuarantineReason]] | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
@@ -170,13 +194,17 @@ class Pipeline:
         self._journal = journal
         self._workers = workers
         self._workers_count = workers_count
+        self._views_at_once = views_at_once
         self._normal = normal
+        self._mm_per_px = mm_per_px
         self._review_band = review_band
+        self._mark = mark
         self._condemned = dict(condemned or {})
         self._clock = clock
         self._owed: deque[Filing] = deque()  # recorded, not yet moved
         self._refused: list[Filing] = []  # tried, and to be tried again later
         self._unsynced: list[Closing] = []  # moved, the folders not yet synced
+        self._flagged: list[Filing] = []  # among these
         self._closings: list[Closing] = []  # durable, the rows not yet closed
         self._unsure = False  # a commit failed: it may have been made all the same
 
@@ -189,17 +217,18 @@ class Pipeline:
         nothing has happened, and after it the files are known.
         """
         started = self._clock()
-        read = self._read(batch.arrivals)
-        read_done = self._clock()
-        drafts = [*self._judged(read, judging), *read.spoiled]
+        timed = _Timed(judging.classifier, self._clock)
+        done = self._examined(batch.arrivals, judging, timed)
+        drafts = [*done.drafts, *done.spoiled]
         classified = self._clock()
+        read_s = classified - started - timed.spent_s
         facts = BatchFacts(
             model_pk=judging.model_pk,
             runtime=judging.runtime,
             precision=judging.precision,
             closed_by=batch.closed_by,
-            read_us=round((read_done - started) * 1e6),
-            classify_us=round((classified - read_done) * 1e6),
+            read_us=round(read_s * 1e6),
+            classify_us=round(timed.spent_s * 1e6),
         )
         if drafts:
             # a row vouches for bytes: they must not be lost in a power cut that the row survives
@@ -217,87 +246,83 @@ class Pipeline:
             self._condemned.pop(arrival.source, None)
         return Inspected(
             recorded,
-            tuple(read.unsettled),
-            tuple(read.refused),
-            read_done - started,
-            classified - read_done,
+            tuple(done.unsettled),
+            tuple(done.refused),
+            read_s,
+            timed.spent_s,
             self._clock() - classified,
         )
 
-    def _read(self, arrivals: Sequence[Arrival]) -> _Read:
-        """Reads and decodes on several threads, a chunk of the batch each."""
+    def _examined(
+        self, arrivals: Sequence[Arrival], judging: Judging, classifier: Classifier
+    ) -> _Done:
+        """Reads, decodes and scores: several threads decode while this one waits for the model."""
         self._journal.begin([arrival.source for arrival in arrivals])
-        size = -(-len(arrivals) // self._workers_count)
-        chunks = [arrivals[start : start + size] for start in range(0, len(arrivals), size)]
-        whole = _Read()
+        whole = _Done()
         # in order: the rows of a batch stand in the order in which its pictures settled
-        for part in self._workers.map(self._read_chunk, chunks):
-            whole.readable += part.readable
-            whole.pictures += part.pictures
-            whole.spoiled += part.spoiled
-            whole.unsettled += part.unsettled
-            whole.refused += part.refused
+        for outcome, scores in examine(
+            arrivals,
+            lambda arrival, emit: self._look_at(arrival, emit, judging.mm_per_px),
+            classifier,
+            pool=self._workers,
+            threads=self._workers_count,
+            chunk=-(-len(arrivals) // self._workers_count),
+            batch=self._views_at_once,
+        ):
+            match outcome:
+                case _Readable():
+                    whole.drafts.append(self._judged(outcome, scores, judging))
+                case Draft():
+                    whole.spoiled.append(outcome)
+                case _Unsettled():
+                    whole.unsettled.append((outcome.arrival, outcome.incomplete))
+                case _Refused():
+                    whole.refused.append((outcome.arrival, outcome.why))
         self._journal.end()
         return whole
 
-    def _read_chunk(self, arrivals: Iterable[Arrival]) -> _Read:
-        done = _Read()
-        for arrival in arrivals:
-            sha256: bytes | None = None
-            try:
-                content = self._read_one(arrival.source, arrival.fingerprint)
-                sha256 = content.sha256
-                then, reason = self._condemned.get(arrival.source, (None, None))
-                if reason is not None and then == arrival.fingerprint:
-                    raise Unreadable(reason, "twice it ended or hung the decoder's own process")
-                picture = self._decode(content.data)
-            except Unsettled:
-                done.unsettled.append((arrival, False))
-            except PermissionError as exc:
-                done.refused.append((arrival, f"cannot be opened: {exc.strerror}"))
-            except Unreadable as exc:
-                if exc.reason in _MAY_STILL_GROW and not arrival.waited:
-                    done.unsettled.append((arrival, True))
-                else:
-                    done.spoiled.append(_spoiled(arrival, sha256, exc))
-            else:
-                done.readable.append((arrival, sha256, self._measure(picture)))
-                done.pictures.append(picture)
-        return done
+    def _look_at(
+        self, arrival: Arrival, emit: Emit, model_mm_per_px: float | None
+    ) -> _Readable | Draft | _Unsettled | _Refused:
+        sha256: bytes | None = None
+        try:
+            content = self._read_one(arrival.source, arrival.fingerprint)
+            sha256 = content.sha256
+            then, reason = self._condemned.get(arrival.source, (None, None))
+            if reason is not None and then == arrival.fingerprint:
+                raise Unreadable(reason, "twice it ended or hung the decoder's own process")
+            decoded = self._decode(content.data, model_mm_per_px)
+            return _Readable(arrival, sha256, see(decoded, emit, self._measure))
+        except Unsettled:
+            return _Unsettled(arrival, incomplete=False)
+        except PermissionError as exc:
+            return _Refused(arrival, f"cannot be opened: {exc.strerror}")
+        except Unreadable as exc:
+            if exc.reason in _MAY_STILL_GROW and not arrival.waited:
+                return _Unsettled(arrival, incomplete=True)
+            return _spoiled(arrival, sha256, exc)
 
-    def _judged(self, read: _Read, judging: Judging) -> list[Draft]:
-        if not read.pictures:
-            return []
-        pictures = np.stack(read.pictures)  # (N, 227, 227, 3) uint8
-        read.pictures.clear()
-        assert pictures.shape[1:] == (SIDE, SIDE, 3)
-        scores = judging.classifier.scores(pictures)  # (N,) float32
-        drafts: list[Draft] = []
-        for (arrival, sha256, light), score in zip(read.readable, scores, strict=True):
-            prediction = Prediction(float(score))
-            try:
-                verdict = judge(prediction, judging.threshold)
-            except ValueError as exc:
-                raise ModelDisagrees(
-                    f"model {judging.classifier.model_id}: {exc}",
-                    "Go back to the one before: crackwatch models rollback.",
-                ) from exc
-            drafts.append(
-                Draft(
-                    arrival,
-                    sha256,
-                    Outcome.ANOMALY if verdict is Verdict.ANOMALY else Outcome.NORMAL,
-                    place_of(verdict, self._normal),
-                    prediction.score,
-                    judging.threshold,
-                    in_review_band=(
-                        prediction.score in self._review_band if self._review_band else None
-                    ),
-                    brightness=light.brightness,
-                    sharpness=light.sharpness,
-                )
-            )
-        return drafts
+    def _judged(self, readable: _Readable, scores: NDArray[np.float32], judging: Judging) -> Draft:
+        try:
+            found = judged(readable.seen, scores, judging.rule, self._mm_per_px)
+        except ValueError as exc:
+            raise ModelDisagrees(
+                f"model {judging.classifier.model_id}: {exc}",
+                "Go back to the one before: crackwatch models rollback.",
+            ) from exc
+        light = readable.seen.light
+        return Draft(
+            readable.arrival,
+            readable.sha256,
+            Outcome.ANOMALY if found.verdict is Verdict.ANOMALY else Outcome.NORMAL,
+            place_of(found.verdict, self._normal),
+            found.score,
+            found.threshold,
+            in_review_band=found.score in self._review_band if self._review_band else None,
+            brightness=light.brightness if light else None,
+            sharpness=light.sharpness if light else None,
+            photograph=found.photograph,
+        )
 
     # ------------------------------------------------------------------------------- the moves
 
@@ -328,7 +353,7 @@ class Pipeline:
         replaced = 0
         while self._owed:
             filing = self._owed[0]
-            filed = self._file_one(filing)
+            filed, demand = self._file_one(filing)
             self._owed.popleft()
             if filed.result is MoveResult.REFUSED:
                 self._refused.append(filing)
@@ -341,21 +366,27 @@ class Pipeline:
             self._unsynced.append(
                 Closing(filing.id, superseded=filed.result is MoveResult.REPLACED)
             )
+            if filed.result is MoveResult.DONE and filing.place is Place.FLAGGED:
+                # by another name than ``filing``'s, where that turned out to be taken
+                self._flagged.append(demand)
             released.append(filing.source)
         if self._unsynced:
             self._mover.sync()
+            self._mark(self._flagged)
+            self._flagged.clear()
             self._closings += self._unsynced
             self._unsynced.clear()
         return FilingReport(
             tuple(released), replaced, tuple(vanished), tuple(refused), len(self._refused)
         )
 
-    def _file_one(self, filing: Filing) -> Filed:
+    def _file_one(self, filing: Filing) -> tuple[Filed, Filing]:
+        """How the move ended, and the demand that it met in the end."""
         demand = filing
         while True:
             filed = self._mover.file(demand)
             if filed.result is not MoveResult.TAKEN:
-                return filed
+                return filed, demand
             # the new name is committed before it is tried: no file stands under a name that no
             # row holds
             chosen = self._books.reassign(
@@ -372,6 +403,23 @@ class Pipeline:
         """Marks what has been moved durably as filed. Raises SystemFault."""
         self._books.close(self._closings)
         self._closings.clear()
+
+
+class _Timed:
+    """A classifier, and the wall time that was spent in it."""
+
+    def __init__(self, classifier: Classifier, clock: Callable[[], float]) -> None:
+        self.model_id = classifier.model_id
+        self.spent_s = 0.0
+        self._classifier = classifier
+        self._clock = clock
+
+    def scores(self, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+        started = self._clock()
+        try:
+            return self._classifier.scores(pictures)
+        finally:
+            self.spent_s += self._clock() - started
 
 
 def _spoiled(arrival: Arrival, sha256: bytes | None, exc: Unreadable) -> Draft:

@@ -129,17 +129,10 @@ class FileSettings(_Section):
 
 
 class ImageSettings(_Section):
-    larger: Literal["tile", "resize", "quarantine"] = "quarantine"
-
-    @field_validator("larger")
-    @classmethod
-    def _tiles_are_not_here_yet(cls, value: str) -> str:
-        if value == "tile":
-            raise ValueError(
-                "this version cannot cut photographs into tiles yet; write 'quarantine' "
-                "(safe: nothing is missed unseen) or 'resize' (fine cracks vanish)"
-            )
-        return value
+    larger: Literal["tile", "resize", "quarantine"] = "tile"
+    tile_overlap: int = Field(default=64, ge=0, le=200)  # pixels at the model's scale
+    mm_per_px: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    overlay: bool = False
 
 
 class WatchSettings(_Section):
@@ -153,13 +146,15 @@ class BatchSettings(_Section):
     max_size: int = Field(default=64, ge=1, le=1_024)
     max_wait_ms: int = Field(default=200, ge=0, le=60_000)
     queue_size: int = Field(default=512, ge=1, le=65_536)
-    queue_bytes: int = Field(default=134_217_728, ge=1_048_576, le=2**36)
+    queue_bytes: int = Field(default=268_435_456, ge=1_048_576, le=2**36)
 
 
 class ModelSettings(_Section):
     threshold: Literal["model"] | Annotated[float, Field(ge=0, le=1)] = "model"
     runtime: Literal["openvino", "keras"] = "openvino"
     precision: Literal["f32", "fast"] = "f32"
+    tiled_threshold: Literal["model"] | Annotated[float, Field(ge=0, le=1)] = "model"
+    min_tiles: Literal["model"] | Annotated[int, Field(ge=1, le=64)] = "model"
     golden_every_s: float = Field(default=3_600.0, ge=1, le=86_400)
     review_low: Annotated[float, Field(ge=0, le=1)] | None = None
     review_high: Annotated[float, Field(ge=0, le=1)] | None = None

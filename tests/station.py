@@ -27,6 +27,7 @@ from crackwatch.store import migrate
 from crackwatch.store.books import Books
 from crackwatch.store.engine import open_writer
 from crackwatch.store.heartbeats import Heartbeats
+from crackwatch.views import Rule
 
 DAY = date(2026, 11, 23)
 
@@ -109,7 +110,7 @@ class Station:
 
     def judging(self, threshold: float = 0.5) -> Judging:
         pk = self.books.model_pk(self.classifier.model_id, "0" * 64, "{}")
-        return Judging(self.classifier, pk, threshold, "openvino", "f32")
+        return Judging(self.classifier, pk, Rule(threshold, threshold), "openvino", "f32")
 
     @contextmanager
     def pipeline(self, **replaced: Any) -> Iterator[Pipeline]:
@@ -118,7 +119,7 @@ class Station:
         with ThreadPoolExecutor(2) as workers:
             parts: dict[str, Any] = {
                 "read": self.read,
-                "decode": lambda data: images.decode(data, limits),
+                "decode": lambda data, _: images.decode(data, limits),
                 "measure": light.measure,
                 "books": self.books,
                 "mover": self.mover,
@@ -126,6 +127,7 @@ class Station:
                 "journal": Silent(),
                 "workers": workers,
                 "workers_count": 2,
+                "views_at_once": 64,
                 "normal": self.normal,
                 "condemned": self.condemned,
             }

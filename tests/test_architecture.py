@@ -29,46 +29,55 @@ MAY_IMPORT: dict[str, set[str]] = {
     "settings": set(),
     "logs": set(),
     "locking": set(),
-    "verdict": set(),
+    "tiling": {"runtime"},  # the side of the model's input
+    "scales": set(),
+    "score_map": set(),
+    "verdict": {"score_map", "tiling"},
+    "views": {"examining", "runtime", "tiling", "verdict"},
     "batching": set(),
     "likeness": set(),
     "inbox": set(),
     # what can be asked of any model, and of its card
     "runtime": set(),
     "runtime.weights": set(),
+    "examining": {"runtime"},
     "registry": {"likeness", "locking"},
     # one outside world each
     "arrivals": {"inbox"},
-    "images": {"runtime"},  # the side of the model's input
+    "images": {"runtime", "score_map", "tiling"},  # the model's side; where tiles lie, their scores
     "runtime.openvino": {"runtime", "runtime.weights"},
     "runtime.reference": {"runtime"},
     "store": {"packaged"},
     "filing": {"inbox"},
     "health": {"health.drift", "inbox", "locking"},
     "health.drift": {"likeness"},  # arithmetic, for the publisher and the reports as well
-    "reporting": {"__version__", "health.drift"},
+    "reporting": {"__version__", "health.drift", "tiled_words"},
     "reporting.render_promise": {"promise"},
     # the parts brought together, each in one place
     "agreement": {"registry", "runtime"},
-    "pipeline": {"inbox", "runtime", "verdict"},  # its adapters are Protocols
+    "pipeline": {"examining", "inbox", "runtime", "verdict", "views"},  # its adapters are Protocols
     "heartbeat": {"agreement", "health", "pipeline", "registry"},
-    "champion": {"agreement", "pipeline", "registry", "runtime", "settings"},
+    "champion": {"agreement", "pipeline", "registry", "runtime", "settings", "views"},
     "audit": {"inbox"},
-    "scoring": {"inbox", "runtime", "verdict"},
+    "scoring": {"examining", "inbox", "runtime", "views"},
     "suspects": set(),
     "driftwatch": {"health", "health.drift", "likeness"},
     "inspector": {
         "arrivals", "batching", "champion", "health", "heartbeat", "pipeline", "registry",
         "settings",
     },
+    "decoding": {"images", "inbox", "runtime", "scales", "settings", "views"},
+    "marked": {"filing", "images", "inbox", "score_map"},
     "daemon": {
-        "arrivals", "batching", "champion", "driftwatch", "filing", "health", "heartbeat", "images",
-        "inbox", "inspector", "locking", "logs", "pipeline", "registry", "runtime", "settings", "store",
-        "suspects",
+        "arrivals", "batching", "champion", "decoding", "driftwatch", "filing", "health", "heartbeat",
+        "images", "inbox", "inspector", "locking", "logs", "marked", "pipeline", "registry",
+        "scales", "settings", "store", "suspects",
     },
     "synthetic": {"runtime"},
     "learned": set(),
     "promise": set(),
+    "tiled_promise": {"promise"},
+    "tiled_words": {"tiled_promise"},  # its types; and from which score on a label is doubted
     "heatmaps": {"runtime", "runtime.weights"},
     "starters": {"agreement", "registry", "runtime", "runtime.openvino", "synthetic"},
     "review": {"dataset", "filing", "store"},
@@ -77,14 +86,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "evaluation": {"dataset", "runtime"},
     "lenet": {"runtime"},
     "training": {
-        "agreement", "dataset", "evaluation", "learned", "lenet", "likeness", "locking", "registry",
-        "runtime",
+        "agreement", "dataset", "evaluation", "learned", "lenet", "likeness", "locking", "promise",
+        "registry", "runtime", "tiled_promise", "tiled_words",
     },
     "training.worker": {"dataset", "images", "lenet", "training"},
     "training.campaign": {"dataset", "images", "training"},
     "training.ship": {
-        "agreement", "dataset", "evaluation", "images", "learned", "packaged", "registry", "runtime",
-        "starters",
+        "agreement", "dataset", "evaluation", "images", "learned", "packaged", "promise", "registry",
+        "runtime", "starters", "training",
     },
 }  # fmt: skip
 EVERYBODYS = {"domain", "errors"}
@@ -99,14 +108,16 @@ ADAPTERS = {
 # The modules through which alone a library is reached.
 DOORS: dict[str, set[str]] = {
     "watchdog": {"arrivals.watcher"},
-    "cv2": {"images", "images.keypoints", "images.light", "images.warping"},
+    "cv2": {"images", "images.conversion", "images.keypoints", "images.light",
+            "images.overlay", "images.photographs", "images.strips", "images.warping", "images.whole"},
+    "pyvips": {"images.strips"},
     "openvino": {"runtime.openvino"},
     "h5py": {"runtime.weights"},
     "keras": {"lenet", "runtime.reference", "training.fitting", "training.making",
               "training.worker"},
     "tensorflow": {"training.fitting", "training.quiet"},
     "sqlalchemy": {"store.audits", "store.books", "store.drift", "store.engine", "store.heartbeats",
-                   "store.inspected", "store.recent", "store.reports", "store.reviews", "store.schema", "store.standing"},
+                   "store.inspected", "store.photographs", "store.recent", "store.reports", "store.reviews", "store.schema", "store.standing"},
     "alembic": {"store.migrate"},
     "pydantic": {"settings", "registry.card"},
     "pydantic_core": {"settings"},
@@ -116,8 +127,8 @@ DOORS: dict[str, set[str]] = {
     "rich": {"reporting.render_table", "cli.progress", "cli.retrain", "demo"},
     "sklearn": {"evaluation", "evaluation.curves"},
     "scipy": {
-        "evaluation", "promise", "training.calibration", "training.deciding", "training.findings",
-        "training.gate", "training.honest",
+        "evaluation", "promise", "tiled_promise", "training.calibration", "training.deciding",
+        "training.findings", "training.gate", "training.honest",
         "training.retraining",
     },
     "matplotlib": {
@@ -127,7 +138,7 @@ DOORS: dict[str, set[str]] = {
 }  # fmt: skip
 CLICKS = {"cli", "training.campaign", "training.ship"}  # everything below cli may use click
 
-HEAVY = ("tensorflow", "keras", "cv2", "openvino", "sklearn", "scipy", "matplotlib")
+HEAVY = ("tensorflow", "keras", "cv2", "pyvips", "openvino", "sklearn", "scipy", "matplotlib")
 
 
 @cache

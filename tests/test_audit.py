@@ -265,6 +265,20 @@ def test_the_reason_beside_a_quarantined_picture_is_explained_by_it(station: Sta
     ]
 
 
+def test_the_marked_copy_beside_a_flagged_picture_is_explained_by_it(station: Station) -> None:
+    station.put("a.jpg", jpeg(dark=True))
+    station.inspect("a.jpg")
+    folder = station.root / "flagged/2026-11-23"
+    (folder / "a.jpg.overlay.jpg").write_bytes(jpeg(dark=True))
+    assert audit(station, pause=never).ok
+    (folder / "other.jpg.overlay.jpg").write_bytes(jpeg(dark=True))
+    (station.root / "archive/a.jpg.overlay.jpg").write_bytes(jpeg(dark=True))
+    assert findings(audit(station), station.root) == [
+        ("unexplained", "archive/a.jpg.overlay.jpg", None),
+        ("unexplained", "flagged/2026-11-23/other.jpg.overlay.jpg", None),
+    ]
+
+
 def test_a_temporary_file_of_ours_needs_an_unfinished_move(station: Station) -> None:
     station.put("a.jpg", jpeg(dark=True))
     station.put("b.jpg", jpeg(dark=True, seed=1))
@@ -274,8 +288,11 @@ def test_a_temporary_file_of_ours_needs_an_unfinished_move(station: Station) -> 
     for folder in ("inbox", "flagged"):
         for id in (1, 2, 77):
             (station.root / folder / f".crackwatch-{id}.part").write_bytes(b"")
+    for id in (1, 2):  # a marked copy that is being drawn, and one that was
+        (station.root / "flagged" / f".crackwatch-{id}.overlay.part").write_bytes(b"")
     (station.root / "inbox" / ".crackwatch-odd").write_bytes(b"")
     assert findings(audit(station), station.root) == [
+        ("unexplained", "flagged/.crackwatch-1.overlay.part", 1),
         ("unexplained", "flagged/.crackwatch-1.part", 1),
         ("unexplained", "flagged/.crackwatch-77.part", None),
         ("unexplained", "inbox/.crackwatch-1.part", 1),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -13,16 +14,19 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from crackwatch import cli, images, synthetic
+from crackwatch import cli, images, marked, synthetic
 from crackwatch.agreement import write_golden
 from crackwatch.domain import Label, Verdict, path_bytes
 from crackwatch.errors import EXIT_DONE, EXIT_NO_MODEL, EXIT_USAGE, ModelDisagrees
 from crackwatch.inbox import NamePolicy
 from crackwatch.registry import Golden, Registry
-from crackwatch.runtime import load
+from crackwatch.runtime import SIDE, load
 from crackwatch.runtime.openvino import build
 from crackwatch.scoring import Refused, Scored, pictures_in, score
+from crackwatch.tiling import lay_out
+from crackwatch.views import Rule
 from tests.model_folders import card
+from tests.walls import wall, wall_jpeg
 
 THRESHOLD = 0.5
 Run = Callable[..., tuple[int, str, str]]
@@ -91,7 +95,7 @@ def test_scores_are_those_of_the_model(station: Path, classify: Run, tmp_path: P
         assert entry["score"] == pytest.approx(expected, abs=1e-6)
         assert entry["verdict"] == ("anomaly" if entry["score"] >= THRESHOLD else "normal")
         assert entry["model"] == "second"
-        assert entry.keys() == {"path", "score", "verdict", "model"}
+        assert entry.keys() == {"path", "score", "verdict", "model", "threshold"}
 
 
 def test_nothing_is_moved_or_recorded(station: Path, classify: Run, tmp_path: Path) -> None:
@@ -240,6 +244,141 @@ def test_keras_and_tensorflow_are_not_needed(station: Path, tmp_path: Path) -> N
     assert done.stdout.splitlines()[1:] == [""]
 
 
+# ------------------------------------------------------------------------------------ photographs
+
+
+def test_a_photograph_is_judged_in_tiles_and_says_which(
+    station: Path, classify: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture = wall(700, 500, (1, 1))
+    layout = lay_out(700, 500, 64)
+    registry = Registry(station / "models")
+    classifier = load(registry.folder_of("second"), registry.card("second"))
+    tiles = [picture[y : y + SIDE, x : x + SIDE] for x, y in layout.origins]
+    scores = classifier.scores(np.stack(tiles))
+    threshold = float(np.sort(scores)[-5:-3].mean())  # four tiles are over it
+    over = np.flatnonzero(scores >= threshold)
+    assert len(over) == 4
+    (tmp_path / "wall.png").write_bytes(images.encode_png(picture))
+    [crop] = put(tmp_path, "crop.png")
+    monkeypatch.setenv("CRACKWATCH_MODEL__TILED_THRESHOLD", repr(threshold))
+    monkeypatch.setenv("CRACKWATCH_MODEL__MIN_TILES", "2")
+    monkeypatch.setenv("CRACKWATCH_IMAGES__MM_PER_PX", "0.2")
+    status, out, err = classify(tmp_path, "--format", "json")
+    assert status == EXIT_DONE
+    first, photograph = json.loads(out)
+    assert (first["path"], first["threshold"], "tiles" in first) == (os.fsdecode(crop), 0.5, False)
+    assert photograph["score"] == pytest.approx(float(scores.max()), abs=1e-6)
+    assert (photograph["tiles"], photograph["tiles_over"]) == (len(tiles), len(over))
+    assert (photograph["min_tiles"], photograph["threshold"]) == (2, threshold)
+    assert (photograph["width"], photograph["height"]) == (700, 500)
+    boxes = {
+        (box["x"], box["y"]): (box["w"], box["h"], box["score"]) for box in photograph["boxes"]
+    }
+    assert boxes.keys() == {tuple(layout.origins[tile].tolist()) for tile in over}
+    assert all(box[:2] == (SIDE, SIDE) and box[2] >= threshold for box in boxes.values())
+    flagged = photograph["verdict"] == "anomaly"
+    assert (photograph["length_mm"] is not None) == flagged
+    assert f"(model second, threshold 0.5, threshold {threshold:.6g} of photographs" in err
+    _, out, _ = classify(tmp_path)
+    assert "wall.png  (4 of 12 tiles" in out.splitlines()[1]
+    assert "tiles" not in out.splitlines()[0]
+
+
+def test_a_threshold_that_is_asked_for_is_that_of_photographs_as_well(
+    classify: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "wall.jpg").write_bytes(wall_jpeg(600, 500))
+    for threshold, over in (("0", 12), ("1", 0)):
+        _, out, err = classify(tmp_path, "--threshold", threshold, "--format", "json")
+        [entry] = json.loads(out)
+        assert (entry["threshold"], entry["tiles_over"]) == (float(threshold), over)
+        assert f"(model second, threshold {threshold} of photographs" in err
+
+
+def test_photographs_of_a_scale_far_from_the_models_are_told(
+    station: Path, classify: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "wall.jpg").write_bytes(wall_jpeg(600, 500))
+    file = station / "models/second/card.json"
+    original = file.read_text()
+    monkeypatch.setenv("CRACKWATCH_IMAGES__MM_PER_PX", "0.5")
+    try:
+        file.write_text(json.dumps({**json.loads(original), "mm_per_px": 0.2}))
+        status, out, err = classify(tmp_path, "--format", "json")
+    finally:
+        file.write_text(original)
+    assert status == EXIT_DONE
+    assert json.loads(out)[0]["tiles"] == len(lay_out(1500, 1250, 64))
+    assert "warning: a pixel shows 0.5 mm here" in err
+    assert "photographs are enlarged 2.5 times" in err
+    assert "warning" not in classify(tmp_path)[2]  # nobody knows the model's
+
+
+def test_an_overlay_is_written_of_each_photograph_and_over_nothing(
+    classify: Run, tmp_path: Path
+) -> None:
+    for folder in ("a", "b"):
+        put(tmp_path / "in", f"{folder}/crop.png")
+        (tmp_path / "in" / folder / "wall.jpg").write_bytes(wall_jpeg(600, 500))
+    copies = tmp_path / "made" / "below"
+    _, out, _ = classify(
+        tmp_path / "in", "--overlay", copies, "--threshold", "1", "--format", "json"
+    )
+    shown = {entry["path"]: entry.get("overlay") for entry in json.loads(out)}
+    assert shown == {  # normals as well: how near they were is what their map tells
+        str(tmp_path / "in/a/crop.png"): None,
+        str(tmp_path / "in/a/wall.jpg"): str(copies / "wall.jpg.overlay.jpg"),
+        str(tmp_path / "in/b/crop.png"): None,
+        str(tmp_path / "in/b/wall.jpg"): str(copies / "wall (2).jpg.overlay.jpg"),
+    }
+    before = {path.name: path.read_bytes() for path in copies.iterdir()}
+    assert len(before) == 2
+    classify(tmp_path / "in/a", "--overlay", copies)
+    after = {path.name: path.read_bytes() for path in copies.iterdir()}
+    assert after.keys() - before.keys() == {"wall (3).jpg.overlay.jpg"}
+    assert before.items() <= after.items()
+    # named together with what they show, they are no pictures; by themselves they are
+    assert len(json.loads(classify(copies, "--format", "json")[1])) == 3
+    (copies / "wall.jpg").write_bytes(wall_jpeg(600, 500))
+    names = [
+        Path(each["path"]).name for each in json.loads(classify(copies, "--format", "json")[1])
+    ]
+    assert "wall.jpg" in names and "wall.jpg.overlay.jpg" not in names
+
+
+def test_a_folder_for_overlays_that_cannot_be_is_refused_before_anything_is_scored(
+    classify: Run, tmp_path: Path
+) -> None:
+    put(tmp_path, "a.png")
+    status, out, err = classify(tmp_path / "a.png", "--overlay", tmp_path / "a.png" / "below")
+    assert (status, out) == (EXIT_USAGE, "")
+    assert "a.png/below: cannot be made: Not a directory" in err
+
+
+def test_an_overlay_that_cannot_be_written_is_told_and_the_rest_goes_on(
+    classify: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a.jpg", "b.jpg"):
+        (tmp_path / name).write_bytes(wall_jpeg(600, 500))
+
+    def full(folder: bytes, name: bytes, content: bytes) -> bytes:
+        if name == b"a.jpg":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return save(folder, name, content)
+
+    save = marked.save
+    monkeypatch.setattr(marked, "save", full)
+    status, out, _ = classify(tmp_path, "--overlay", tmp_path / "out", "--format", "json")
+    assert status == EXIT_DONE
+    first, second = json.loads(out)
+    assert first["overlay"] is None
+    assert first["overlay_error"] == f"{tmp_path}/out: No space left on device"
+    assert second["overlay"] == f"{tmp_path}/out/b.jpg.overlay.jpg"
+    _, out, _ = classify(tmp_path / "a.jpg", "--overlay", tmp_path / "out")
+    assert out.rstrip().endswith("no marked copy: " + first["overlay_error"])
+
+
 # ------------------------------------------------------------------------------ many, and few at once
 
 
@@ -272,7 +411,7 @@ def test_results_come_in_order_and_while_files_are_still_being_listed(tmp_path: 
             yield os.fsencode(file)
 
     classifier = Counting()
-    results = score(endless(), decode, classifier, 0.5, 100)
+    results = score(endless(), decode, classifier, Rule(0.5, 0.5), 100)
     first = [next(results) for _ in range(200)]
     assert all(isinstance(each, Scored) and each.verdict is Label.ANOMALY for each in first)
     assert listed < 600, "a folder of any size must not be held in memory"
@@ -287,7 +426,7 @@ def test_each_file_has_its_own_score_and_refusals_keep_their_place(tmp_path: Pat
         files.append(os.fsencode(file))
     files.insert(70, Refused(b"folder", "cannot be listed"))
     (tmp_path / "100").unlink()
-    results = list(score(files, decode, Counting(), 0.5, 100))
+    results = list(score(files, decode, Counting(), Rule(0.5, 0.5), 100))
     assert [each.path for each in results] == [
         each.path if isinstance(each, Refused) else each for each in files
     ]
@@ -305,7 +444,7 @@ def test_a_model_that_gives_no_probability_is_not_listened_to(tmp_path: Path) ->
 
     (tmp_path / "a").write_bytes(b"a")
     with pytest.raises(ModelDisagrees, match="model counting is broken"):
-        list(score([os.fsencode(tmp_path / "a")], decode, Broken(), 0.5, 100))
+        list(score([os.fsencode(tmp_path / "a")], decode, Broken(), Rule(0.5, 0.5), 100))
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may list every folder")

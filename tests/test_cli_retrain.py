@@ -74,7 +74,13 @@ def test_a_training_ends_in_one_document_on_standard_output(station: Path) -> No
     without = document["challenger_without_overlaps"]
     assert 0 < without["tp"] + without["fn"] <= 52 - 3  # some of those drawn look alike, too
     assert 52 < without["n"] <= 52 + 60 - 6
-    assert document["replay"] == {"replayed": 0, "missing": 0, "flipped": 0, "flips": []}
+    assert document["replay"] == {
+        "replayed": 0,
+        "missing": 0,
+        "photographs": 0,
+        "flipped": 0,
+        "flips": [],
+    }
     registry = Registry(station / "models")
     assert registry.champion() == document["model"]
     card = registry.verify(document["model"])

@@ -26,6 +26,7 @@ from crackwatch.runtime import GRAPH_FILE, WEIGHTS_FILE
 from crackwatch.settings import ModelSettings
 from crackwatch.starters import install_starter
 from crackwatch.store import heartbeats as store
+from crackwatch.views import Rule
 from tests.model_folders import publish_golden
 from tests.station import ByBrightness, Station, jpeg
 from tests.test_inspector import Bench
@@ -181,7 +182,7 @@ def test_what_another_runtime_judged_is_not_in_doubt(beating: Beating) -> None:
     for name in ("a.jpg", "b.jpg"):
         station.put(name, jpeg(dark=False, seed=ord(name[0])))
     judging = station.judging()
-    by_keras = Judging(judging.classifier, judging.model_pk, 0.5, "keras", "f32")
+    by_keras = Judging(judging.classifier, judging.model_pk, judging.rule, "keras", "f32")
     with station.pipeline() as pipeline:
         pipeline.inspect(station.batch("a.jpg"), by_keras)
         pipeline.inspect(station.batch("b.jpg"), judging)
@@ -197,7 +198,7 @@ def test_a_bad_beat_that_cannot_be_written_is_told_and_written_later(
     monkeypatch.setattr("crackwatch.store.engine.BUSY_TIMEOUT_S", 0.05)
     with closing(sqlite3.connect(beating.station.database, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        judging = Judging(Drifting(0.1), 1, 0.5, "openvino", "f32")
+        judging = Judging(Drifting(0.1), 1, Rule(0.5, 0.5), "openvino", "f32")
         with pytest.raises(SystemFault, match="locked"):
             beating.heart.beat(judging)
         with pytest.raises(SystemFault, match="locked"):
@@ -405,7 +406,7 @@ def test_one_flipped_bit_in_memory_stops_the_judging_until_the_model_is_loaded_a
     weights[99] ^= 0x40  # the highest bit of the exponent of a weight of the first convolution
     flipped = OpenvinoClassifier(model_id, (folder / GRAPH_FILE).read_bytes(), bytes(weights))
     judging = opened.judging
-    broken = Judging(flipped, judging.model_pk, judging.threshold, "openvino", "f32")
+    broken = Judging(flipped, judging.model_pk, judging.rule, "openvino", "f32")
     station.put("a.jpg", jpeg(dark=False))
     clock = Clock()
     with station.pipeline() as pipeline:

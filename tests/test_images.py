@@ -464,7 +464,7 @@ def test_a_large_picture_is_converted_in_bands_without_a_seam() -> None:
 
 def test_limits_refuse_a_word_they_do_not_know() -> None:
     with pytest.raises(ValueError, match="tile"):
-        Limits(1_000_000, "tile")
+        Limits(1_000_000, "tiles")
 
 
 # ---------------------------------------------------------------------------------- bombs
@@ -686,7 +686,7 @@ def test_decoders_say_nothing_on_standard_error_and_others_are_still_heard() -> 
         "    except Unreadable: pass\n"
         "for line in sys.stdin: attempt(bytes.fromhex(line))\n"
         "libc = ctypes.CDLL(None); stderr = lambda: ctypes.c_void_p.in_dll(libc, 'stderr')\n"
-        "with images._complaints.listening(): libc.fputs(b'another library, meanwhile\\n', stderr())\n"
+        "with images.whole.complaints.listening(): libc.fputs(b'another library, meanwhile\\n', stderr())\n"
         "libc.fputs(b'another library, afterwards\\n', stderr())\n"
         "print('ours', file=sys.stderr)\n"
     )

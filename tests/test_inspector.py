@@ -22,8 +22,9 @@ from crackwatch.heartbeat import Heart
 from crackwatch.inbox import NamePolicy
 from crackwatch.inspector import Inspector
 from crackwatch.pipeline import Judging, Pipeline
-from crackwatch.registry import Registry, Threshold
+from crackwatch.registry import Registry, Threshold, TiledThreshold
 from crackwatch.settings import ModelSettings
+from crackwatch.views import Rule
 from tests.disks import as_an_ordinary_user
 from tests.model_folders import publish_golden
 from tests.station import DAY, Station, jpeg
@@ -198,6 +199,19 @@ def test_a_threshold_tuned_between_loading_and_the_first_batch_is_not_missed(
         station.put("a.jpg", jpeg(dark=True))
         bench.turn("a.jpg")
     assert [row["threshold"] for row in station.rows()] == [0.95]
+
+
+def test_a_threshold_of_photographs_that_was_tuned_is_taken_as_well(tmp_path: Path) -> None:
+    station = Station(tmp_path)
+    with station.pipeline() as pipeline:
+        bench = Bench(station, pipeline)
+        registry = Registry(tmp_path / "models")
+        registry.promote(station.classifier.model_id)
+        tiled = TiledThreshold(value=0.97, min_tiles=2, tiles=336, chosen_by="a test")
+        registry.set_tiled(station.classifier.model_id, tiled, decided_by="anna", reason="a goal")
+        station.put("a.jpg", jpeg(dark=True))
+        bench.turn("a.jpg")
+        assert bench.inspector.judging.rule == Rule(0.5, 0.97, 2)
 
 
 def test_a_number_in_the_settings_stands_above_the_card(tmp_path: Path) -> None:

@@ -73,6 +73,16 @@ def test_a_quarantined_picture_needs_its_sidecars_name_as_well(
     assert not destinations.taken(Place.FLAGGED, b"2026-11-23/a.jpg")
 
 
+def test_a_flagged_picture_needs_its_marked_copys_name_as_well(
+    destinations: DayDestinations,
+) -> None:
+    """A copy that was left behind would pass for that of the next picture of the name."""
+    for place in (Place.FLAGGED, Place.QUARANTINED):
+        put(destinations, place, b"2026-11-23/a.jpg.overlay.jpg")
+    assert destinations.taken(Place.FLAGGED, b"2026-11-23/a.jpg")
+    assert not destinations.taken(Place.QUARANTINED, b"2026-11-23/a.jpg")
+
+
 @pytest.mark.parametrize(
     ("in_the_way", "instead"),
     [
@@ -109,13 +119,13 @@ def test_whatever_a_producer_calls_its_file_the_destination_can_be_made(
     assert proposed is not None and proposed.startswith(DAY)
     path = destinations.path(place, proposed)
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    for name in (path, path + b".json"):
-        if name == path or place is Place.QUARANTINED:
-            if len(name) <= PATH_MAX_BYTES:
-                with open(name, "ab"):
-                    pass
-            else:
-                pytest.fail(f"{len(name)} bytes")
+    beside = {Place.QUARANTINED: b".json", Place.FLAGGED: b".overlay.jpg"}.get(place, b"")
+    for name in (path, path + beside):
+        if len(name) <= PATH_MAX_BYTES:
+            with open(name, "ab"):
+                pass
+        else:
+            pytest.fail(f"{len(name)} bytes")
 
 
 @given(picture, st.integers(1, 2**62), st.sampled_from([250, 255]))

@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 
 from crackwatch import images
 from crackwatch.cli.workshop import recent_of
+from crackwatch.images.photographs import Tiling, look
 from crackwatch.settings import Settings, load
 from crackwatch.store.recent import recent
 from crackwatch.training import replaying
 from crackwatch.training.replaying import Replay
 from tests.station import Station, jpeg
+from tests.walls import wall_jpeg
 
 
 class Always:
@@ -109,6 +111,23 @@ def test_only_so_many_days_and_pictures_are_replayed_the_newest_first(tmp_path: 
     found = recent(settings.database_file, "station", week_ago, 3)
     assert [row.source for row in found.rows] == [b"4.jpg", b"3.jpg", b"2.jpg"]
     assert recent(settings.database_file, "another", week_ago, 3).rows == []
+
+
+def test_photographs_are_counted_and_not_judged_again(tmp_path: Path) -> None:
+    """Neither as gone, which they are not, nor squeezed into one square."""
+    station = Station(tmp_path)
+    station.put("wall.jpg", wall_jpeg(600, 500))
+    station.put("gone.jpg", wall_jpeg(600, 501))
+    station.put("crop.jpg", jpeg(dark=False))
+    limits = images.Limits(120_000_000, "tile")
+    with station.pipeline(decode=lambda data, _: look(data, limits, Tiling())) as pipeline:
+        batch = station.batch("wall.jpg", "gone.jpg", "crop.jpg")
+        pipeline.inspect(batch, station.judging())
+    (station.inbox / "gone.jpg").unlink()
+    found = replayed(settings_of(tmp_path), 0.95)
+    assert (found.replayed, found.missing, found.photographs) == (1, 0, 2)
+    assert [Path(flip.path).name for flip in found.flips] == ["crop.jpg"]
+    assert found.as_json()["photographs"] == 2
 
 
 def test_a_station_without_books_or_without_its_flagged_folder_replays_nothing(

@@ -347,7 +347,9 @@ def test_the_json_has_the_keys_of_the_contract(station: Station, filler: Filler)
         "pending": 7,
         "pending_as_of": "2026-11-20T12:00:00+01:00",
         "anomaly_rate": 0.5,
-        "models": [{"id": "first", "inspected": 2, "anomaly": 1, "threshold": 0.5}],
+        "models": [
+            {"id": "first", "inspected": 2, "anomaly": 1, "threshold": 0.5, "min_tiles": None}
+        ],
         "anomalies": [
             {
                 "source": "caf\\xe9 \\\\ \\x0a.jpg",
@@ -356,6 +358,7 @@ def test_the_json_has_the_keys_of_the_contract(station: Station, filler: Filler)
                 "inspected_at": "2026-11-20T12:00:00+01:00",
                 "model": "first",
                 "in_review_band": None,
+                "threshold": 0.5,
             }
         ],
         "quarantine": [
@@ -391,7 +394,7 @@ def as_csv(station: Station, window: Window = DAY) -> list[dict[str, str]]:
     with reading(station.database) as rows:
         render_csv.write(
             text,
-            rows.lines(window, superseded=True, newest_first=False),
+            rows.with_photographs(rows.lines(window, superseded=True, newest_first=False)),
             Whereabouts(os.fsencode(station.inbox), station.places),
             BERLIN,
         )
@@ -432,6 +435,7 @@ def test_the_csv_has_a_line_for_every_inspection(station: Station, filler: Fille
         "detail": "",
         "sha256": hashlib.sha256(b"wall.jpg").hexdigest(),
         "duplicate_of": "1",
+        **dict.fromkeys(("tiles", "tiles_over", "min_tiles", "length_mm"), ""),
     }
     assert found[1]["path"] == f"{station.root}/flagged/2026-11-20/crack.jpg"
     bad = found[2]

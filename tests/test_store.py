@@ -49,7 +49,7 @@ from crackwatch.store.schema import (
 from tests.disks import as_an_ordinary_user
 
 TABLES = {
-    "alembic_version", "batches", "heartbeats", "inspections", "models", "reviews",
+    "alembic_version", "batches", "heartbeats", "inspections", "models", "photographs", "reviews",
     "sqlite_sequence",
 }  # fmt: skip
 

@@ -338,7 +338,7 @@ def taught(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Taught:
     with pytest.raises(ModelDisagrees):
         retraining.retrain(registry, asked(pictures), bad, disagreed)
     second = contents(registry.folder)
-    result = retraining.retrain(registry, asked(pictures), TOOLS, at_last)
+    result = retraining.retrain(registry, asked(pictures, mm_per_px=0.25), TOOLS, at_last)
     return Taught(registry, result, interrupted, disagreed, at_last, (first, second))
 
 
@@ -384,6 +384,9 @@ class TestRetraining:
         assert card.threshold.value == pytest.approx(1 / 11)
         assert "on 55 anomalies and 75 normals, each scored by a model" in card.threshold.chosen_by
         assert any("1 files were left out" in note for note in card.notes)
+        assert card.mm_per_px == 0.25
+        assert any("0.25 mm, as was said with --mm-per-px" in note for note in card.notes)
+        assert "0.25 mm a pixel, as was said with --mm-per-px" in taught.at_last.stages
         assert card.reference is not None
         (decision,) = card.decisions
         assert (decision.what, decision.reason) == ("promotion", result.reason)
@@ -547,6 +550,7 @@ class TestRetraining:
         )
         card = taught.registry.card(result.model)
         assert card.parent == champion
+        assert card.mm_per_px == 0.25  # nobody said anything else
         assert card.recipe == "station-continued"
         assert card.recipe_settings["learning_rate"] == pytest.approx(5e-5)
         assert any(f"Continued from the weights of {champion}" in note for note in card.notes)

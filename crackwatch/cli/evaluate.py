@@ -92,7 +92,8 @@ def command(
     from crackwatch.champion import open_chosen
     from crackwatch.cli.workshop import decoder
 
-    classifier, threshold = open_chosen(registry, model_id, settings.model, threshold)
+    classifier, rule = open_chosen(registry, model_id, settings.model, threshold)
+    threshold = rule.threshold
     from crackwatch.evaluation.familiar import familiar
 
     source = learned.read(registry.folder_of(classifier.model_id))

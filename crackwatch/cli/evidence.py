@@ -12,6 +12,9 @@ from crackwatch.cli.progress import progress_bar
 from crackwatch.errors import DatasetError, ModelError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from crackwatch.learned import Learned
     from crackwatch.promise import Examples
     from crackwatch.registry import Registry
@@ -30,6 +33,8 @@ class Evidence:
     examples: Examples
     source: str  # "out_of_fold" | "data"
     words: str
+    sure: NDArray[np.bool_] | None = None  # (N,) labelled by a person at the station
+    names: tuple[str, ...] | None = None  # of the files; None: only their scores were kept
 
 
 def out_of_fold(registry: Registry, model_id: str) -> Evidence:
@@ -49,6 +54,7 @@ def out_of_fold(registry: Registry, model_id: str) -> Evidence:
         examples,
         "out_of_fold",
         "out of fold: by models of the same recipe that had not seen the picture",
+        sure=known.reviewed[rows],
     )
 
 
@@ -58,6 +64,7 @@ def of_data(settings: Settings, registry: Registry, model_id: str, data: Path) -
     from crackwatch import dataset, learned
     from crackwatch.champion import open_chosen
     from crackwatch.cli.workshop import decoder
+    from crackwatch.domain import path_text
     from crackwatch.images import keypoints
     from crackwatch.promise import Examples
 
@@ -84,7 +91,8 @@ def of_data(settings: Settings, registry: Registry, model_id: str, data: Path) -
                 scores.append(classifier.scores(pictures.get(chunk)))
                 scored(int(chunk[-1]) + 1, len(pictures))
         examples = Examples.of_scores(np.concatenate(scores), pictures.labels, groups)
-    return Evidence(examples, "data", f"by the model itself, of {data}")
+        names = tuple(map(path_text, pictures.paths))
+    return Evidence(examples, "data", f"by the model itself, of {data}", names=names)
 
 
 def _refuse_learned(

@@ -10,6 +10,7 @@ import click
 from crackwatch.cli.options import config_option, echo_json, format_option, load_settings
 from crackwatch.errors import EXIT_DONE, EXIT_NO_MODEL, ModelError, ModelMissing
 from crackwatch.registry import MODEL_FILE, Card, Decision, Registry
+from crackwatch.tiled_words import rule_text
 
 _HEADLINE = ("f1", "recall", "precision")  # of the figures in a card, those that a list shows
 
@@ -70,6 +71,12 @@ def show(config: str | None, output_format: str, model_id: str | None) -> None:
         "tolerance": golden["tolerance"],
         "expected": ", ".join(golden["expected"]) or "Keras's scores",
     }
+    if card.tiled is None:
+        document["tiled"] = "none: photographs are judged by the threshold of single pictures"
+    else:
+        document["tiled"]["rule"] = f"of photographs, {rule_text(card.tiled.min_tiles)}"
+    if card.mm_per_px is None:
+        document["mm_per_px"] = "not known: photographs are judged at their own scale"
     document["decisions"] = [_decided(each) for each in card.decisions] or None
     for key, value in document.items():
         _print_value(key, value, 0)
@@ -171,11 +178,13 @@ def _row(entry: dict[str, Any]) -> tuple[str, ...]:
 
 def _decided(decision: Decision) -> str:
     """One line; json has the figures."""
-    change = (
-        f" {decision.old.value:.6g} to {decision.new.value:.6g}"
-        if decision.old and decision.new
-        else ""
-    )
+    change = ""
+    if decision.old and decision.new:
+        change = f" {decision.old.value:.6g} to {decision.new.value:.6g}"
+    elif decision.new_tiled:
+        before = f"{decision.old_tiled.value:.6g}" if decision.old_tiled else "none"
+        rule = rule_text(decision.new_tiled.min_tiles)
+        change = f" {before} to {decision.new_tiled.value:.6g}, {rule}"
     when = f"{decision.decided_at:%Y-%m-%d %H:%M:%SZ}"
     return f"{when} {decision.what}{change}, by {decision.decided_by}: {decision.reason}"
 

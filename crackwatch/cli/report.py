@@ -68,7 +68,13 @@ def command(
     Columns of csv: id, inspected_at, outcome (normal, anomaly, quarantined), standing (kept,
     flagged, archived, deleted, quarantined, pending, superseded, expired, vanished), score,
     threshold, model, source (path in the inbox), path (where the file is now), reason, detail,
-    sha256, duplicate_of (id of the first inspection of the same bytes).
+    sha256, duplicate_of (id of the first inspection of the same bytes); of a photograph that was
+    judged in tiles: tiles, tiles_over (that reach the threshold), min_tiles (so many that touch make
+    it an anomaly), length_mm (indicative).
+
+    An anomaly that was judged in tiles has in json, too: tiles tiles_over min_tiles width height
+    length_mm boxes[{x y w h score}], in its own upright pixels. A model is listed once for each of
+    its rules: min_tiles is null where its threshold was for single pictures.
     """
     settings = load_settings(config)
     from dataclasses import replace
@@ -99,7 +105,7 @@ def command(
         if output_format == "csv":
             from crackwatch.reporting import render_csv
 
-            lines = rows.lines(span, superseded=True, newest_first=False)
+            lines = rows.with_photographs(rows.lines(span, superseded=True, newest_first=False))
             with _stream(output) as stream:
                 render_csv.write(stream, lines, whereabouts, span.since.tzinfo)
             return

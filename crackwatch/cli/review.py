@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from crackwatch.review.listing import Reviewed
     from crackwatch.review.locating import Locator
     from crackwatch.review.marking import Marker
+    from crackwatch.review.photographs import PhotographMarker
     from crackwatch.review.rendering import Documents
     from crackwatch.settings import Settings
     from crackwatch.store.inspected import Inspected
@@ -50,6 +51,15 @@ def command() -> None:
 )
 @click.argument("picture", metavar="PATH|ID")
 @click.argument("label", metavar="crack|ok", type=click.Choice(_LABELS))
+@click.option(
+    "--box",
+    "boxes",
+    metavar="X,Y,W,H|N",
+    multiple=True,
+    help="Of a photograph: what is said is said of this part of it, in pixels from the upper left "
+    "corner of the upright photograph; or the number of a box that 'report --format json' lists, "
+    "the first being 1. May be repeated.",
+)
 @click.option("--note", metavar="TEXT", help="Why, for whoever reads it later.")
 @click.option("--by", metavar="NAME", help="Who says so [default: the user logged in].")
 @config_option
@@ -57,20 +67,27 @@ def command() -> None:
 def mark_command(
     picture: str,
     label: str,
+    boxes: tuple[str, ...],
     note: str | None,
     by: str | None,
     config: str | None,
     output_format: str,
 ) -> None:
-    """Say what one picture shows.
+    """Say what one picture shows, or parts of a photograph.
 
     ID is the number of an inspection. PATH is a file, as it is or as reports print it; a path below
     the inbox or another of the station's folders; or the source of an inspection. A picture that was
     never inspected can be marked as well. The picture must be the one that was inspected, and must
     decode. Saying the same again changes nothing.
 
-    JSON: label by at note changed inspection inspected_at source path picture sha256 score threshold
-    verdict agrees earlier[{label by at note}].
+    A photograph is judged in tiles, and learned from in tiles: each --box is cut out at the model's
+    scale, and its copy is what retrain learns from. A crack in a box is one of the photograph. ok
+    without a box says that no tile shows a crack: those that reached the threshold are cut out as
+    normal. crack without a box is recorded, and teaches nothing.
+
+    JSON: label by at note changed inspection inspected_at source path picture sha256 box photograph
+    score threshold verdict agrees earlier[{label by at note}]; of a photograph as well: recorded
+    (whether the label is that of the whole) boxes[{x y w h photograph changed picture sha256}] advice.
     """
     settings = load_settings(config)
     spoken_by = who(by)
@@ -88,12 +105,26 @@ def mark_command(
             if moved == located:
                 raise
             seen = marker.read(moved)  # the running station has just filed it
-        marked = marker.mark(seen, WORDS[label], spoken_by, written)
-        shown = station.documents.marked(marked, seen.path)
+        if boxes and not seen.photograph:
+            raise UsageError(
+                f"{rendering.plain(picture)}: is a single picture, and has no boxes",
+                "Say what the whole of it shows, without --box.",
+            )
+        if seen.photograph:
+            parts = station.photographs(marker).mark(
+                seen, WORDS[label], spoken_by, written, boxes=boxes
+            )
+            shown = station.documents.photograph(parts, seen.path)
+            lines = rendering.photograph_lines(shown)
+        else:
+            shown = station.documents.marked(
+                marker.mark(seen, WORDS[label], spoken_by, written), seen.path
+            )
+            lines = rendering.marked_lines(shown)
     if output_format == "json":
         echo_json(shown)
         return
-    click.echo("\n".join(rendering.marked_lines(shown)))
+    click.echo("\n".join(lines))
 
 
 # ---------------------------------------------------------------------------------------- list
@@ -133,7 +164,8 @@ def list_command(
     Copies that a crash left in the wrong folder are put right.
 
     JSON: crack ok disagreeing contradictions shown reviews[{label by at note inspection inspected_at
-    source path picture sha256 score threshold verdict agrees contradictory in_conflict copy_lost
+    source path picture sha256 box photograph score threshold verdict agrees contradictory
+    in_conflict copy_lost
     labels[{label by at note sha256}]}]; of other files with equal pixels, labels has the latest ten
     of each kind. in_conflict: another file with equal pixels has the other label, so that
     retrain leaves both out. With --band: waiting shown band[{inspection inspected_at score threshold
@@ -223,7 +255,8 @@ def import_command(table: Path, by: str | None, config: str | None, output_forma
     Its first line names the columns: label (crack or ok; anomaly and normal mean the same), and path
     or id (where both are given, id is meant); by, note, at (ISO 8601: the label was given then, and
     counts only if no later one was) and sha256 (the picture must have it) may be there, other
-    columns are left alone. Rows without a label are passed over, so that a column label added to
+    columns are left alone; box is X,Y,W,H or the number of a box of the photograph at path. Rows
+    without a label are passed over, so that a column label added to
     'report --format csv' is enough. The file is checked whole before anything is marked.
 
     JSON: marked unchanged without_label ignored_columns[] refused[{line what reason}].
@@ -242,8 +275,10 @@ def import_command(table: Path, by: str | None, config: str | None, output_forma
         raise UsageError(f"{name}: cannot be read: {exc.strerror}", "Name a CSV file.") from exc
     parsed = exchange.parse(content, name, settings.station.tz, datetime.now(UTC))
     with _station(settings, writable=True) as station, progress_bar("checking, marking") as show:
+        marker = station.marker()
         importer = exchange.Importer(
-            station.books, station.copies, station.locator, station.marker(), spoken_by
+            *(station.books, station.copies, station.locator, marker, spoken_by),
+            station.photographs(marker),
         )
         result = importer(parsed.rows, show)
     _show_import(name, parsed, result, output_format)
@@ -288,7 +323,8 @@ def export_command(table: Path | None, config: str | None) -> None:
     """Write every label that was ever given as CSV, oldest first, to FILE or standard output.
 
     'review import' takes it back: after it the same labels are there, none of them twice. Columns:
-    id (of the inspection), path (of the copy), label, by, at, note, sha256. A cell that a
+    id (of the inspection), path (of the copy), label, by, at, note, sha256, box and photograph (of a
+    cut-out: where in which photograph, by the sha256 of its bytes). A cell that a
     spreadsheet would take for a formula begins with an apostrophe, which the import takes off.
     """
     settings = load_settings(config)
@@ -329,10 +365,24 @@ class _Station:
     documents: Documents
 
     def marker(self) -> Marker:
-        from crackwatch.cli.workshop import decoder  # the decoder is for those who mark alone
+        from crackwatch import images  # the decoder is for those who mark alone
+        from crackwatch.cli.cutting import limits_of
+        from crackwatch.cli.workshop import decoder
         from crackwatch.review.marking import Marker
 
-        return Marker(self.books, self.copies, decoder(self.settings))
+        limits = limits_of(self.settings)
+        return Marker(
+            self.books,
+            self.copies,
+            decoder(self.settings),
+            is_photograph=lambda content: images.is_photograph(content, limits),
+        )
+
+    def photographs(self, marker: Marker) -> PhotographMarker:
+        from crackwatch.cli.cutting import scissors
+        from crackwatch.review.photographs import PhotographMarker
+
+        return PhotographMarker(marker, self.books, scissors(self.settings))
 
     def mend(self) -> frozenset[bytes]:
         """Files what a crash left; the hashes of the pictures whose copy is lost."""

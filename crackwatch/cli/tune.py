@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from crackwatch.cli import tune_tiles
 from crackwatch.cli.evidence import (
     ENOUGH_FLAGGED,
     STORE_DAYS,
@@ -32,7 +33,8 @@ _ADD_MORE = "Add labelled pictures of other concrete to that folder."
 
 
 @click.command(
-    epilog="Example: crackwatch tune --min-recall 0.98 --confidence 0.95 --apply",
+    epilog="Example: crackwatch tune --min-recall 0.98 --confidence 0.95 --apply, or, for photographs: "
+    "crackwatch tune --tiles 475 --max-false-alarms-per-1000 30 --estimated",
 )
 @config_option
 @click.option(
@@ -66,6 +68,33 @@ _ADD_MORE = "Add labelled pictures of other concrete to that folder."
     show_default=True,
     metavar="C",
     help="How often a promise made like this one holds.",
+)
+@click.option(
+    "--tiles",
+    type=click.IntRange(1, 1_000_000),
+    metavar="N",
+    help="For photographs of N tiles (4000 x 3000 pixels: 475), not for single pictures: of 1,000 "
+    "photographs without a crack at most so many are flagged.",
+)
+@click.option(
+    "--min-tiles",
+    type=click.IntRange(1, 64),
+    metavar="K",
+    help="With --tiles: a photograph is flagged if K tiles that touch reach the threshold "
+    "[default: 1]. With more than 1 a crack in one tile is never found.",
+)
+@click.option(
+    "--estimated",
+    is_flag=True,
+    help="With --tiles: go by an estimate from the normals' scores, continued to where none was "
+    "seen, where a proof would take more normals than there are.",
+)
+@click.option(
+    "--believe-labels/--leave-out-doubtful",
+    "believe_labels",
+    default=True,
+    help="With --estimated: whether the handful of normals that score as cracks do have a part in "
+    "the estimate [default: they have].",
 )
 @click.option("--model", "model_id", metavar="ID", help="Which model [default: the champion].")
 @click.option(
@@ -103,6 +132,10 @@ def command(
     cost_miss: float | None,
     cost_false_alarm: float | None,
     confidence: float,
+    tiles: int | None,
+    min_tiles: int | None,
+    estimated: bool,
+    believe_labels: bool,
     model_id: str | None,
     data: Path | None,
     prevalence: float | None,
@@ -122,12 +155,31 @@ def command(
     false_alarms_per_1000 false_alarms_per_1000_bound independent{tp fn fp tn} station{prevalence
     prevalence_from flagged_per_1000 false_alarms_per_1000 missed_per_1000: each {expected low
     high}} cost{...} before applied overridden_by.
+
+    With --tiles the threshold is that of photographs, which a station judges in tiles: among
+    hundreds of tiles one false alarm is hundreds of times as likely. How the tiles of a photograph
+    hang together cannot be had from single pictures; the bound holds whatever they do. JSON then:
+    model source goal tiles min_tiles basis (proved or estimated) confidence threshold
+    false_alarms_per_1000_bound false_alarms_per_1000_estimate{expected low high} recall (of one
+    tile) recall_bound tp fn fp tn independent{tp fn fp tn} chains[{tiles bound at_least
+    if_independent}] left_out what_if[{left_out threshold recall}] highest[{score path}]
+    normals_needed photographs_needed before applied overridden_by.
     """
     asked = _one_goal(min_recall, max_false_alarms_per_1000, cost_miss, cost_false_alarm)
     if any(isnan(value) for value in (*asked.values(), confidence, prevalence or 0.0)):
         raise click.UsageError("nan is not a number to go by")  # it is in every range of click's
     if plot is not None and plot.suffix.lower() != ".png":
         raise click.UsageError(f"--plot {plot}: name a file that ends in .png")
+    if tiles is None:
+        if min_tiles is not None or estimated or not believe_labels:
+            raise click.UsageError(
+                "--min-tiles, --estimated and --leave-out-doubtful are about photographs: give "
+                "--tiles N as well"
+            )
+    else:
+        _require_of_photographs(asked, tiles, min_tiles or 1, estimated, believe_labels)
+        if plot is not None or prevalence is not None:
+            raise click.UsageError("--plot and --prevalence are for single pictures, not --tiles")
     settings = load_settings(config)
     decided_by = who(by) if apply else ""
 
@@ -135,13 +187,6 @@ def command(
     from crackwatch.registry import Registry
     from crackwatch.reporting import render_promise
 
-    goal: Goal
-    if "min_recall" in asked:
-        goal = promise.MinRecall(asked["min_recall"])
-    elif "max_false_alarms_per_1000" in asked:
-        goal = promise.MaxFalseAlarms(asked["max_false_alarms_per_1000"])
-    else:
-        goal = promise.LeastCost(asked["cost_miss"], asked["cost_false_alarm"])
     registry = Registry(settings.folders.models)
     chosen = model_id or registry.champion()
     if chosen is None:
@@ -154,6 +199,33 @@ def command(
         evidence = out_of_fold(registry, chosen)
     else:
         evidence = of_data(settings, registry, chosen, data)
+    if tiles is not None:
+        tune_tiles.tune(
+            settings,
+            registry,
+            card,
+            evidence,
+            tune_tiles.Asked(
+                per_1000=asked["max_false_alarms_per_1000"],
+                tiles=tiles,
+                min_tiles=min_tiles or 1,
+                estimated=estimated,
+                leave_out_doubted=not believe_labels,
+                confidence=confidence,
+            ),
+            apply=apply,
+            decided_by=decided_by,
+            output_format=output_format,
+            more=_more(evidence),
+        )
+        return EXIT_DONE
+    goal: Goal
+    if "min_recall" in asked:
+        goal = promise.MinRecall(asked["min_recall"])
+    elif "max_false_alarms_per_1000" in asked:
+        goal = promise.MaxFalseAlarms(asked["max_false_alarms_per_1000"])
+    else:
+        goal = promise.LeastCost(asked["cost_miss"], asked["cost_false_alarm"])
     share, share_from = prevalence_of(settings, prevalence, evidence.examples)
     try:
         found = promise.choose(evidence.examples, goal, share, confidence)
@@ -194,6 +266,11 @@ def command(
             click.echo("It is not the champion: 'crackwatch models promote ID' makes it judge.")
         elif overridden is None:
             click.echo("A running station takes it between two batches.")
+        if card.tiled is not None:
+            click.echo(
+                f"Photographs go on being judged from {card.tiled.value:.6g} on: "
+                "'crackwatch tune --tiles N' chooses that."
+            )
     else:
         click.echo("\nNothing was changed: --apply makes it the model's own threshold.")
     if overridden is not None:
@@ -234,6 +311,23 @@ def _one_goal(
     return asked
 
 
+def _require_of_photographs(
+    asked: dict[str, float], tiles: int, min_tiles: int, estimated: bool, believe_labels: bool
+) -> None:
+    """Raises click.UsageError where what was asked for cannot be asked of photographs."""
+    if "max_false_alarms_per_1000" not in asked:
+        raise click.UsageError(
+            "--tiles goes with --max-false-alarms-per-1000: single pictures do not tell how often a "
+            "crack in a photograph is found"
+        )
+    if min_tiles > tiles:
+        raise click.UsageError(f"--min-tiles {min_tiles}: a photograph of {tiles} tiles has fewer")
+    if not (estimated or believe_labels):
+        raise click.UsageError(
+            "--leave-out-doubtful goes with --estimated: a proof believes every label"
+        )
+
+
 def _with_remedy(
     exc: PromiseError, goal: Goal, evidence: Evidence, confidence: float
 ) -> PromiseError:
@@ -254,8 +348,12 @@ def _with_remedy(
         f"{exc.problem} ({cracks:,} cracks and {pictures - cracks:,} normals were scored "
         f"{evidence.words}; pictures of the same concrete count once)"
     )
-    more = _GET_MORE if evidence.source == "out_of_fold" else _ADD_MORE
-    return PromiseError(problem, supported + more, have=exc.have, needed=exc.needed)
+    return PromiseError(problem, supported + _more(evidence), have=exc.have, needed=exc.needed)
+
+
+def _more(evidence: Evidence) -> str:
+    """How to get more examples."""
+    return _GET_MORE if evidence.source == "out_of_fold" else _ADD_MORE
 
 
 def _floor(value: float) -> float:

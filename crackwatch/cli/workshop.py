@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 
 def decoder(settings: Settings) -> Decode:
-    """The station's own decoder, with its limits: what is learned is what will be seen."""
+    """The station's own decoder of crops, with its limits: what is learned is what will be seen.
+
+    A photograph that the station would judge in tiles is refused, with the way to crops of it.
+    """
     from crackwatch import images
 
     limits = images.Limits(max_pixels=settings.files.max_pixels, larger=settings.images.larger)
@@ -86,4 +89,5 @@ def recent_of(settings: Settings, days: int) -> Lately:
             for row in found.rows
         ),
         found.gone,
+        found.photographs,
     )

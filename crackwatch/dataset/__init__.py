@@ -1,8 +1,9 @@
 """Labelled pictures: import, checks, grouping of copies, splits, streaming; knows no model.
 
 ``folders`` are as they lie on disk, ``pictures`` decoded, ``copies`` says which are one picture,
-``overlaps`` which show the same concrete, ``kinship`` brings the two together;
-``splits`` and ``folds`` divide them, ``importing`` takes new ones in.
+``overlaps`` which show the same concrete, ``origins`` which were cut from one photograph, ``kinship`` brings them
+together; ``splits`` and ``folds`` divide them, ``importing`` takes new ones in, ``cutting`` cuts them
+from photographs first.
 """
 
 from crackwatch.dataset.copies import (
@@ -14,6 +15,7 @@ from crackwatch.dataset.copies import (
     texture,
     texture_bits,
 )
+from crackwatch.dataset.cutting import CutOut, Marks, import_photographs, read_boxes
 from crackwatch.dataset.folders import (
     MINIMUM_PER_CLASS,
     Decode,
@@ -31,6 +33,7 @@ from crackwatch.dataset.folders import (
 from crackwatch.dataset.folds import folds
 from crackwatch.dataset.importing import Imported, import_folder
 from crackwatch.dataset.kinship import Kinship, Leaks, groups, kinship, leaks
+from crackwatch.dataset.origins import name_of, photograph_of
 from crackwatch.dataset.overlaps import Landmarks, overlaps
 from crackwatch.dataset.pictures import Pictures, PixelCache, load, require_enough
 from crackwatch.dataset.splits import Split, split
@@ -38,6 +41,7 @@ from crackwatch.dataset.splits import Split, split
 __all__ = [
     "MINIMUM_PER_CLASS",
     "TEXTURE_BYTES",
+    "CutOut",
     "Decode",
     "Imported",
     "Kinship",
@@ -45,6 +49,7 @@ __all__ = [
     "Landmarks",
     "Layout",
     "Leaks",
+    "Marks",
     "Pictures",
     "PixelCache",
     "Problem",
@@ -55,16 +60,20 @@ __all__ = [
     "folds",
     "groups",
     "import_folder",
+    "import_photographs",
     "kinship",
     "leaks",
     "list_files",
     "load",
+    "name_of",
     "near_duplicates",
     "no_progress",
     "orientations",
     "overlaps",
+    "photograph_of",
     "pixel_hash",
     "read_and_decode",
+    "read_boxes",
     "read_file",
     "require_enough",
     "split",

@@ -47,52 +47,71 @@ def import_folder(
     labelled folder, lies in ``destination`` or the other way round, or nothing can be written.
     """
     layout = find_layout(source)
-    target = Layout(destination / Label.ANOMALY, destination / Label.NORMAL)
-    real_source, real_target = source.resolve(), destination.resolve()
-    if real_source.is_relative_to(real_target) or real_target.is_relative_to(real_source):
-        raise DatasetError(
-            f"{source} and the station's dataset {destination} lie in one another",
-            "Name a folder outside of the dataset; what is inside it is used by 'crackwatch "
-            "retrain' as it is.",
-        )
+    intake = Intake(source, destination)
     files = list_files(layout)
-    known: dict[bytes, Label] = {}
-    present: Counter[Label] = Counter()
-    for file in list_files(target):
-        present[file.label] += 1
-        try:
-            known[hashlib.sha256(read_file(file.path)).digest()] = file.label
-        except (OSError, ValueError):
-            continue  # it cannot equal anything that is taken in; retrain reports it
-    imported = duplicates = 0
-    problems: list[Problem] = []
     for done, file in enumerate(files, start=1):
         got = read_and_decode(file.path, decode)
         if isinstance(got, Problem):
-            problems.append(got)
+            intake.problems.append(got)
         else:
-            content = got[0]
-            digest = hashlib.sha256(content).digest()
-            there = known.get(digest)
-            if there is None:
-                _copy_in(content, digest, target.of(file.label), os.path.basename(file.path))
-                known[digest] = file.label
-                imported += 1
-                present[file.label] += 1
-            elif there is file.label:
-                duplicates += 1
-            else:
-                problems.append(
-                    Problem(
-                        path_text(file.path),
-                        f"labelled {file.label}, but the same file is in the dataset as {there}; "
-                        "remove the wrong one",
-                    )
-                )
+            intake.take(got[0], file.label, os.path.basename(file.path), file.path)
         progress(done, len(files))
     return Imported(
-        imported, duplicates, present[Label.ANOMALY], present[Label.NORMAL], tuple(problems)
+        intake.imported,
+        intake.duplicates,
+        intake.present[Label.ANOMALY],
+        intake.present[Label.NORMAL],
+        tuple(intake.problems),
     )
+
+
+class Intake:
+    """Takes files into a dataset, none of them twice, and counts."""
+
+    def __init__(self, source: Path, destination: Path) -> None:
+        """Reads what is in the dataset. Raises DatasetError where one lies in the other."""
+        real_source, real_target = source.resolve(), destination.resolve()
+        if real_source.is_relative_to(real_target) or real_target.is_relative_to(real_source):
+            raise DatasetError(
+                f"{source} and the station's dataset {destination} lie in one another",
+                "Name a folder outside of the dataset; what is inside it is used by 'crackwatch "
+                "retrain' as it is.",
+            )
+        self._target = Layout(destination / Label.ANOMALY, destination / Label.NORMAL)
+        self._known: dict[bytes, Label] = {}
+        self.present: Counter[Label] = Counter()
+        self.imported = 0
+        self.duplicates = 0
+        self.problems: list[Problem] = []
+        for file in list_files(self._target):
+            self.present[file.label] += 1
+            try:
+                self._known[hashlib.sha256(read_file(file.path)).digest()] = file.label
+            except (OSError, ValueError):
+                continue  # it cannot equal anything that is taken in; retrain reports it
+
+    def take(self, content: bytes, label: Label, name: bytes, comes_from: bytes) -> None:
+        """Takes in a picture under ``name``, if its bytes are not there. Raises DatasetError.
+
+        ``comes_from`` is the path that a person is told where it is there with the other label.
+        """
+        digest = hashlib.sha256(content).digest()
+        there = self._known.get(digest)
+        if there is None:
+            _copy_in(content, digest, self._target.of(label), name)
+            self._known[digest] = label
+            self.imported += 1
+            self.present[label] += 1
+        elif there is label:
+            self.duplicates += 1
+        else:
+            self.problems.append(
+                Problem(
+                    path_text(comes_from),
+                    f"labelled {label}, but the same file is in the dataset as {there}; "
+                    "remove the wrong one",
+                )
+            )
 
 
 def _copy_in(content: bytes, digest: bytes, folder: Path, name: bytes) -> None:

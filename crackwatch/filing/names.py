@@ -6,11 +6,12 @@ import os
 from collections.abc import Callable
 from datetime import date
 
-from crackwatch.domain import Place
+from crackwatch.domain import OVERLAY_SUFFIX, Place
 
 NAME_MAX_BYTES = 255
 PATH_MAX_BYTES = 4095
-SIDECAR_SUFFIX = b".json"
+SIDECAR_SUFFIX = b".json"  # beside a quarantined picture: its reason
+_BESIDE = {Place.QUARANTINED: SIDECAR_SUFFIX, Place.FLAGGED: OVERLAY_SUFFIX}
 
 
 class DayDestinations:
@@ -29,8 +30,8 @@ class DayDestinations:
         if place in (Place.KEPT, Place.DELETED):
             return None
         *folders, name = source.split(b"/")
-        # room for the sidecar's suffix, so that a quarantined picture's reason always fits beside
-        limit = NAME_MAX_BYTES - (len(SIDECAR_SUFFIX) if place is Place.QUARANTINED else 0)
+        # room for the suffix, so that what belongs beside a picture always fits there
+        limit = NAME_MAX_BYTES - len(_BESIDE.get(place, b""))
         name = fit(name, _suffix(id, attempt), limit)
         day = self._today().isoformat().encode()
         beneath = self._beneath(place, [day, *folders], id, attempt)
@@ -39,11 +40,11 @@ class DayDestinations:
         return beneath + b"/" + name
 
     def taken(self, place: Place, destination: bytes) -> bool:
-        """Whether a file, a quarantined picture's sidecar, or a file in a folder's place is there."""
+        """Whether a file, what would stand beside it, or a file in a folder's place is there."""
         path = self.path(place, destination)
         if os.path.lexists(path):
             return True
-        if place is Place.QUARANTINED and os.path.lexists(path + SIDECAR_SUFFIX):
+        if place in _BESIDE and os.path.lexists(path + _BESIDE[place]):
             return True
         at = self._folders[place]
         for folder in destination.split(b"/")[:-1]:

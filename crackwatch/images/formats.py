@@ -33,9 +33,16 @@ class Header:
     """What the file says before anything is decoded.
 
     ``width`` and ``height`` are in pixels, at least 1, as stored (before any turn). ``orientation``
-    is the EXIF value 1..8 of a PNG or WebP; JPEG and TIFF are turned by the decoder and say 1.
+    is EXIF's or TIFF's value, 1..8: what has to be undone for the picture to stand upright.
     ``alpha`` is how a fourth channel, if there is one, relates to the colours as they are stored.
     ``white_is_zero`` is true of a TIFF whose grey scale runs backwards as it is stored.
+
+    ``channels`` (palettes expanded, transparency counted) and ``sample_bytes`` are the most that
+    may come out of a decoder. ``sequential`` is true if the rows lie in the file one after another
+    and hold plain samples of 8 or 16 bits: a baseline JPEG, a PNG that is neither interlaced nor
+    animated, a TIFF of grey or RGB. To give one row of it, ``rows_at_once`` must be unpacked.
+    ``coefficients`` is how many a pixel a JPEG has that must all be held before its first row is
+    known; 0 of others.
     """
 
     format: str
@@ -44,6 +51,11 @@ class Header:
     orientation: int = UPRIGHT
     alpha: Alpha = "straight"
     white_is_zero: bool = False
+    channels: int = 3
+    sample_bytes: int = 1
+    sequential: bool = False
+    rows_at_once: int = 1
+    coefficients: float = 0.0
 
 
 def read_header(data: bytes) -> Header:
@@ -90,14 +102,18 @@ def _contradictory(name: str, what: str) -> NoReturn:
 # A marker that means something: not a stuffed zero, not a restart, not a fill byte.
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 
-_TEM, _SOI, _EOI, _SOS = 0x01, 0xD8, 0xD9, 0xDA
+_TEM, _SOI, _EOI, _SOS, _APP1 = 0x01, 0xD8, 0xD9, 0xDA, 0xE1
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_SEQUENTIAL_FRAMES = frozenset({0xC0, 0xC1})  # Huffman-coded, each block whole, from the top
+_EXIF = b"Exif\0\0"
 
 
 def _jpeg(data: bytes) -> Header:
     """Walks segments by their lengths, so that the end of an embedded thumbnail does not count."""
-    width = height = 0
+    frame: _Frame | None = None
     scans = 0
+    interleaved = False
+    orientation: int | None = None
     at = 2
     for _ in range(MAX_SEGMENTS):
         match = _MARKER.search(data, at)
@@ -108,7 +124,8 @@ def _jpeg(data: bytes) -> Header:
         if marker == _EOI:
             if not scans:
                 _contradictory("JPEG", "it ends before any picture data")
-            return Header("JPEG", width, height)
+            frame = frame or _Frame(0, 0, 0, 0, 0, b"")
+            return frame.header(scans == 1 and interleaved, orientation or UPRIGHT)
         if marker == _TEM:
             continue
         if marker == _SOI:
@@ -121,25 +138,67 @@ def _jpeg(data: bytes) -> Header:
         if marker in _FRAMES:
             if length < 8:
                 _contradictory("JPEG", f"the frame header at byte {at - 2} is too short")
-            if not width:
-                height = int.from_bytes(data[at + 3 : at + 5], "big")
-                width = int.from_bytes(data[at + 5 : at + 7], "big")
+            if frame is None or not frame.width:
+                depth, height, width, channels = struct.unpack_from(">BHHB", data, at + 2)
+                sampling = data[at + 9 : min(at + length, at + 8 + 3 * channels) : 3]
+                frame = _Frame(marker, width, height, channels, depth, sampling)
         elif marker == _SOS:
             scans += 1
+            interleaved = frame is not None and length > 2 and data[at + 2] == frame.channels
+        elif marker == _APP1 and orientation is None and data.startswith(_EXIF, at + 2):
+            orientation = exif_orientation(data[at + 2 : at + length])
         at += length
     _contradictory("JPEG", f"it has more than {MAX_SEGMENTS} segments")
+
+
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    marker: int
+    width: int
+    height: int
+    channels: int
+    depth: int
+    sampling: bytes  # of each channel: how finely across (4 bits) and down (4 bits)
+
+    @property
+    def samples(self) -> float:
+        """A pixel has, over all channels: 1.5 of a colour picture whose colours are coarser."""
+        across = [each >> 4 for each in self.sampling]
+        down = [each & 15 for each in self.sampling]
+        finest = max(across, default=0) * max(down, default=0)
+        if not finest or len(self.sampling) != self.channels:
+            return float(self.channels)  # damaged; the decoder will say so
+        return sum(a * d for a, d in zip(across, down, strict=True)) / finest
+
+    def header(self, one_scan: bool, orientation: int) -> Header:
+        """``one_scan``: all channels lie in a single scan, beside one another."""
+        from_the_top = one_scan and self.marker in _SEQUENTIAL_FRAMES
+        return Header(
+            "JPEG",
+            self.width,
+            self.height,
+            orientation,
+            channels=self.channels,
+            sample_bytes=1 if self.depth <= 8 else 2,
+            # four channels are ink: OpenCV has its own way to turn them into colours
+            sequential=from_the_top and self.depth == 8 and self.channels in (1, 3),
+            coefficients=0.0 if from_the_top else self.samples,
+        )
 
 
 # ------------------------------------------------------------------------------------------ PNG
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_CHUNK = struct.Struct(">I4s")
+_PNG_GREY = 0
+_PNG_CHANNELS = {_PNG_GREY: 1, 2: 3, 3: 3, 4: 2, 6: 4}  # by colour type; 3 is a palette, expanded
 
 
 def _png(data: bytes) -> Header:
     width = height = 0
+    depth = colours = interlaced = 0
     orientation = UPRIGHT
-    pixels = False
+    pixels = transparency = animated = False
     at = len(_PNG_SIGNATURE)
     for index in range(MAX_CHUNKS):
         if at + 8 > len(data):
@@ -152,15 +211,28 @@ def _png(data: bytes) -> Header:
         if index == 0:
             if kind != b"IHDR" or length != 13:
                 _contradictory("PNG", f"it begins with {kind!r} instead of IHDR")
-            width, height = struct.unpack_from(">II", data, body)
+            width, height, depth, colours, interlaced = struct.unpack_from(">IIBBxxB", data, body)
         elif kind == b"IDAT":
             pixels = True
+        elif kind == b"tRNS":
+            transparency = True
+        elif kind == b"acTL":
+            animated = True
         elif kind == b"eXIf":
             orientation = exif_orientation(data[body : body + length])
         elif kind == b"IEND":
             if not pixels:
                 _contradictory("PNG", "it ends before any picture data")
-            return Header("PNG", width, height, orientation)
+            return Header(
+                "PNG",
+                width,
+                height,
+                orientation,
+                channels=_PNG_CHANNELS.get(colours, 4) + transparency,
+                sample_bytes=2 if depth == 16 else 1,
+                # OpenCV takes a grey level that is said to be clear for the grey that it is
+                sequential=not (interlaced or animated or (transparency and colours == _PNG_GREY)),
+            )
     _contradictory("PNG", f"it has more than {MAX_CHUNKS} chunks")
 
 
@@ -198,13 +270,19 @@ def _bmp(data: bytes) -> Header:
 
 # ----------------------------------------------------------------------------------------- TIFF
 
-_WIDTH, _HEIGHT, _PHOTOMETRIC, _EXTRA_SAMPLES = 256, 257, 262, 338
+_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 256, 257, 258, 259, 262
+_ORIENTATION, _SAMPLES, _ROWS_A_STRIP, _PLANES = 274, 277, 278, 284
 _STRIP_OFFSETS, _STRIP_COUNTS, _TILE_OFFSETS, _TILE_COUNTS = 273, 279, 324, 325
-_ORIENTATION = 274
+_TILE_HEIGHT, _EXTRA_SAMPLES, _SAMPLE_FORMAT = 323, 338, 339
 _WANTED = frozenset(
-    {_WIDTH, _HEIGHT, _PHOTOMETRIC, _EXTRA_SAMPLES, _STRIP_OFFSETS, _STRIP_COUNTS}
-    | {_TILE_OFFSETS, _TILE_COUNTS}
+    {_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _ORIENTATION, _SAMPLES, _ROWS_A_STRIP}
+    | {_PLANES, _STRIP_OFFSETS, _STRIP_COUNTS, _TILE_OFFSETS, _TILE_COUNTS, _TILE_HEIGHT}
+    | {_EXTRA_SAMPLES, _SAMPLE_FORMAT}
 )
+_GREY, _RGB = 1, 2  # photometric interpretations
+_PLAIN_SAMPLES = 1  # of SampleFormat: whole numbers without a sign
+_IN_ONE_PLANE = 1
+_PACKINGS = frozenset({1, 5, 8, 32773, 32946})  # none, LZW, Deflate, PackBits, the old Deflate
 _UNSIGNED = {1: "B", 3: "H", 4: "I", 16: "Q"}  # a field's type: struct's letter for it
 _TYPE_BYTES = dict(enumerate((1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4), start=1)) | {
     16: 8,
@@ -302,12 +380,32 @@ def _tiff_header(fields: Fields) -> Header:
         return values[0] if values else default
 
     alphas: dict[int, Alpha] = {_ASSOCIATED: "premultiplied", _UNASSOCIATED: "straight"}
+    height = value(_HEIGHT, 0)
+    orientation = value(_ORIENTATION, UPRIGHT)
+    photometric, samples = value(_PHOTOMETRIC, 1), value(_SAMPLES, 1)
+    bits = set(fields.get(_BITS, (1,)))
+    in_tiles = bool(fields.get(_TILE_OFFSETS))
+    plain = (
+        bits in ({8}, {16})
+        and (photometric, samples) in ((_GREY, 1), (_RGB, 3))
+        and set(fields.get(_SAMPLE_FORMAT, (_PLAIN_SAMPLES,))) == {_PLAIN_SAMPLES}
+        and value(_PLANES, _IN_ONE_PLANE) == _IN_ONE_PLANE
+        and value(_COMPRESSION, 1) in _PACKINGS
+    )
     return Header(
         "TIFF",
         value(_WIDTH, 0),
-        value(_HEIGHT, 0),
+        height,
+        orientation if 1 <= orientation <= 8 else UPRIGHT,
         alpha=alphas.get(value(_EXTRA_SAMPLES, 0), "unused"),
-        white_is_zero=value(_PHOTOMETRIC, 1) == 0,
+        white_is_zero=photometric == 0,
+        # a palette has one sample a pixel and becomes three
+        channels=max(samples, 1 if photometric in (0, _GREY) else 3),
+        sample_bytes=max(1, -(-max(bits, default=8) // 8)),
+        sequential=plain,
+        rows_at_once=max(
+            1, min(height, value(_TILE_HEIGHT if in_tiles else _ROWS_A_STRIP, height))
+        ),
     )
 
 
@@ -342,7 +440,7 @@ def _webp(data: bytes) -> Header:
         at += 8 + length + length % 2
     if size is None or not pixels:
         _contradictory("WebP", "it has no picture data")
-    return Header("WebP", *size, orientation)
+    return Header("WebP", *size, orientation, channels=4)
 
 
 def _webp_size(kind: bytes, body: bytes) -> tuple[int, int] | None:
@@ -369,7 +467,7 @@ def exif_orientation(block: bytes) -> int:
 
     An EXIF block that is damaged is no reason to refuse a picture that is not.
     """
-    block = block.removeprefix(b"Exif\0\0")
+    block = block.removeprefix(_EXIF)
     orders = {b"II*\0": "<", b"MM\0*": ">"}
     order = orders.get(block[:4])
     if order is None or len(block) < 8:

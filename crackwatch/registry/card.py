@@ -134,10 +134,23 @@ class Threshold(_Part):
     promise: Guarantee | None = None
 
 
+class TiledThreshold(_Part):
+    """A photograph is an anomaly if ``min_tiles`` connected tiles score ``value`` or more.
+
+    Chosen for photographs of ``tiles`` tiles; ``chosen_by`` says how, for a person.
+    """
+
+    value: Probability
+    min_tiles: int = Field(default=1, ge=1)
+    tiles: int = Field(ge=1)
+    chosen_by: str
+
+
 class Decision(_Part):
     """What was decided of a published model, when, by whom, and on which figures.
 
-    ``what`` is a word such as threshold; ``old`` and ``new`` are there where it was that.
+    ``what`` is a word such as threshold; ``old`` and ``new`` are there where it was that, and
+    ``old_tiled`` and ``new_tiled`` where it was the threshold of photographs.
     """
 
     what: str
@@ -146,6 +159,8 @@ class Decision(_Part):
     reason: str
     old: Threshold | None = None
     new: Threshold | None = None
+    old_tiled: TiledThreshold | None = None
+    new_tiled: TiledThreshold | None = None
     figures: Figures = {}
 
 
@@ -198,8 +213,9 @@ class Card(_Part):
     ``scores`` holds, for each split that was evaluated, its metrics with their intervals;
     ``files`` the sha256 of every file of the folder except the card, and is filled in by
     ``Registry.publish``. ``parent`` is the model whose weights training began with;
-    ``reference`` what the pictures that it learned from look like, for drift.
-    ``decisions``, oldest first, and the threshold are all that changes once a model is published.
+    ``reference`` what the pictures that it learned from look like, for drift; ``mm_per_px`` their
+    scale, millimetres that a pixel shows, None where nobody knows.
+    ``decisions``, oldest first, and the two thresholds are all that changes once it is published.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -213,8 +229,10 @@ class Card(_Part):
     libraries: dict[str, str]
     data: DataOrigin
     threshold: Threshold
+    tiled: TiledThreshold | None = None
     temperature: float = Field(gt=0)
     shift: float = 0.0  # of a logit, taken off before it is divided by the temperature
+    mm_per_px: float | None = Field(default=None, gt=0)
     scores: dict[str, dict[str, JsonValue]]
     parent: ModelId | None = None
     golden: Golden

@@ -38,6 +38,7 @@ from crackwatch.registry.card import (
     Decision,
     Figures,
     Threshold,
+    TiledThreshold,
     checked_id,
     is_id,
     read_card,
@@ -322,6 +323,28 @@ class Registry:
             )
             return self.decide(model_id, decision)
 
+    def set_tiled(
+        self,
+        model_id: str,
+        tiled: TiledThreshold,
+        *,
+        decided_by: str,
+        reason: str,
+        figures: Figures | None = None,
+    ) -> Card:
+        """The same for the threshold of photographs; that of single pictures stays."""
+        with self.lock():
+            decision = Decision(
+                what="tiled_threshold",
+                decided_at=datetime.now(UTC),
+                decided_by=decided_by,
+                reason=reason,
+                old_tiled=self.card(model_id).tiled,
+                new_tiled=tiled,
+                figures=figures or {},
+            )
+            return self.decide(model_id, decision)
+
     def decide(self, model_id: str, decision: Decision) -> Card:
         """Adds a decision to a model's card; one with a new threshold makes it the model's own.
 
@@ -423,10 +446,11 @@ class Registry:
 
 
 def _decided(card: Card, decision: Decision) -> Card:
-    """The card with the decision as its last, and with the threshold that it gives, if it does."""
+    """The card with the decision as its last, and with the thresholds that it gives, if it does."""
     return card.model_copy(
         update={
             "threshold": decision.new or card.threshold,
+            "tiled": decision.new_tiled or card.tiled,
             "decisions": (*card.decisions, decision),
         }
     )

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from datetime import datetime, tzinfo
 from typing import Protocol, TextIO
 
-from crackwatch.domain import Outcome, path_text
+from crackwatch.domain import Outcome, Photograph, path_text
 from crackwatch.reporting.summary import LineLike
 
 # column: what it holds; ``report --help`` lists them.
@@ -26,22 +26,23 @@ COLUMNS = {
     "detail": "the reason in words",
     "sha256": "of the picture's bytes; empty if it was too big to be read",
     "duplicate_of": "id of the first inspection of the very same bytes",
+    "tiles": "of a photograph: how many it was cut into; empty for a single picture, as the next",
+    "tiles_over": "how many of them reach the threshold",
+    "min_tiles": "how many that touch make it an anomaly",
+    "length_mm": "of their longest chain: indicative; empty where it is not known",
 }
 
 NO_FILE = frozenset({"deleted", "superseded", "expired", "vanished"})
 # A spreadsheet takes a cell that begins with one of these for a formula, and runs it.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_SINGLE = (None,) * 4  # cells of a picture that was judged as one
 
 
 class FullLine(LineLike, Protocol):
     """One inspection with everything that a line of CSV tells."""
 
     @property
-    def id(self) -> int: ...
-    @property
     def outcome(self) -> Outcome: ...
-    @property
-    def threshold(self) -> float | None: ...
     @property
     def detail(self) -> str | None: ...
     @property
@@ -52,14 +53,17 @@ class FullLine(LineLike, Protocol):
 
 def write(
     stream: TextIO,
-    lines: Iterable[FullLine],
+    lines: Iterable[tuple[FullLine, Photograph | None]],
     whereabouts: Callable[[LineLike], bytes],
     zone: tzinfo | None,
 ) -> None:
-    """Writes a header and a line for each inspection. Raises OSError."""
+    """Writes a header and a line for each inspection, with what is kept of a photograph.
+
+    Raises OSError.
+    """
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(COLUMNS)
-    for line in lines:
+    for line, photograph in lines:
         path = b"" if line.standing in NO_FILE else whereabouts(line)
         writer.writerow(
             [
@@ -76,8 +80,13 @@ def write(
                 safe(line.detail or ""),
                 line.sha256.hex() if line.sha256 else "",
                 line.duplicate_of,
+                *(_of_tiles(photograph) if photograph else _SINGLE),
             ]
         )
+
+
+def _of_tiles(photograph: Photograph) -> tuple[int | float | None, ...]:
+    return photograph.tiles, photograph.tiles_over, photograph.min_tiles, photograph.length_mm
 
 
 def safe(cell: str) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 from crackwatch.domain import Summary, path_text
 from crackwatch.health import drift
+from crackwatch.reporting import tiles
 
 
 def document(summary: Summary) -> dict[str, Any]:
@@ -32,6 +33,7 @@ def document(summary: Summary) -> dict[str, Any]:
                 "inspected": each.inspected,
                 "anomaly": each.anomaly,
                 "threshold": each.threshold,
+                "min_tiles": each.min_tiles,
             }
             for each in summary.models
         ],
@@ -43,6 +45,8 @@ def document(summary: Summary) -> dict[str, Any]:
                 "inspected_at": _iso(each.inspected_at, zone),
                 "model": each.model,
                 "in_review_band": each.in_review_band,
+                "threshold": each.threshold,
+                **(tiles.document(each.photograph) if each.photograph else {}),
             }
             for each in summary.anomalies
         ],

@@ -63,8 +63,8 @@ def text(found: Promise, model: str, threshold: float, examples: str, share_from
     rows = [
         ("model", model),
         ("scores", examples),
-        ("cracks", _how_many(seen.tp + seen.fn, there.tp + there.fn)),
-        ("normals", _how_many(seen.fp + seen.tn, there.fp + there.tn)),
+        ("cracks", how_many(seen.tp + seen.fn, there.tp + there.fn)),
+        ("normals", how_many(seen.fp + seen.tn, there.fp + there.tn)),
         ("goal", goal_text(found.goal, found.confidence)),
         # every digit: it lies a hair below the score of a crack, which it would miss rounded up
         ("threshold", f"{found.threshold!r}  (now {threshold!r})"),
@@ -86,12 +86,12 @@ def text(found: Promise, model: str, threshold: float, examples: str, share_from
             rows.append(("", f"chosen on these pictures: add about {found.cost.optimism:.2g}"))
     forecast = found.forecast
     lines = [
-        *_aligned(rows),
+        *aligned(rows),
         "",
         f"Of 1,000 pictures at the station, {round(1000 * forecast.prevalence, 1):,g} of them with "
         "a crack",
         f"({share_from}):",
-        *_aligned(
+        *aligned(
             [
                 ("flagged", _span(forecast.flagged, 1)),
                 ("of these false", _span(forecast.false_alarms, 1)),
@@ -115,7 +115,8 @@ def text(found: Promise, model: str, threshold: float, examples: str, share_from
     return "\n".join(lines)
 
 
-def _how_many(pictures: int, independent: int) -> str:
+def how_many(pictures: int, independent: int) -> str:
+    """Of one class: pictures, and independent ones where these are fewer."""
     return f"{pictures:,} pictures" + (
         "" if pictures == independent else f", {independent:,} of them independent"
     )
@@ -133,6 +134,7 @@ def _span(span: Span, digits: int) -> str:
     return f"{span.expected:.{digits}f}  ({span.low:.{digits}f} to {span.high:.{digits}f})"
 
 
-def _aligned(rows: list[tuple[str, str]]) -> list[str]:
+def aligned(rows: list[tuple[str, str]]) -> list[str]:
+    """A line for each name and value, values below one another."""
     width = max(len(name) for name, _ in rows)
     return [f"{name:<{width}}  {value}" for name, value in rows]

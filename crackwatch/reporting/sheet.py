@@ -7,6 +7,7 @@ from datetime import datetime
 
 from crackwatch.domain import HourCount, ReviewTally, Summary, path_text
 from crackwatch.health.drift import REMEDY, in_words
+from crackwatch.reporting.tiles import found_text, judged_text
 
 _HOURS_SHOWN = 48  # two days; beyond, the picture of the HTML report says more
 _BAR_WIDTH = 24
@@ -91,36 +92,8 @@ def _reviews(said: ReviewTally) -> list[tuple[str, str, str, str]]:
 def sections(summary: Summary, hours_shown: int = _HOURS_SHOWN) -> tuple[Section, ...]:
     """The tables below the totals; those that would be empty are left out."""
     made = [
-        Section(
-            "Models",
-            (
-                Column("model"),
-                Column("threshold", right=True),
-                Column("inspected", right=True),
-                Column("anomaly", right=True),
-            ),
-            tuple(
-                (each.id, f"{each.threshold:.4f}", f"{each.inspected:,}", f"{each.anomaly:,}")
-                for each in summary.models
-            ),
-        ),
-        Section(
-            "Anomalies, newest first",
-            (
-                Column("inspected", tone="faint"),
-                Column("score", right=True, tone="bad"),
-                Column("file", path=True),
-            ),
-            tuple(
-                (
-                    moment_text(each.inspected_at, summary),
-                    f"{each.score:.4f}",
-                    path_text(each.path),
-                )
-                for each in summary.anomalies
-            ),
-            _more(len(summary.anomalies), summary.anomaly),
-        ),
+        _models(summary),
+        _anomalies(summary),
         Section(
             "Quarantine, newest first",
             (Column("reason", tone="odd"), Column("file", path=True)),
@@ -145,6 +118,50 @@ def sections(summary: Summary, hours_shown: int = _HOURS_SHOWN) -> tuple[Section
     if len(summary.hourly) <= hours_shown:
         made.insert(1, _hours(summary.hourly))
     return tuple(each for each in made if each.rows or each.more)
+
+
+def _models(summary: Summary) -> Section:
+    """Where photographs were judged, what each threshold was for is said as well."""
+    columns = [
+        Column("model"),
+        Column("threshold", right=True),
+        Column("inspected", right=True),
+        Column("anomaly", right=True),
+    ]
+    rows = [
+        (each.id, f"{each.threshold:.4f}", f"{each.inspected:,}", f"{each.anomaly:,}")
+        for each in summary.models
+    ]
+    if all(each.min_tiles is None for each in summary.models):
+        return Section("Models", tuple(columns), tuple(rows))
+    meant = [(judged_text(each.min_tiles),) for each in summary.models]
+    return Section(
+        "Models",
+        (*columns, Column("of", path=True)),
+        tuple(row + more for row, more in zip(rows, meant, strict=True)),
+    )
+
+
+def _anomalies(summary: Summary) -> Section:
+    """Where one was judged in tiles, how many of them were over the threshold is said as well."""
+    tiled = any(each.photograph for each in summary.anomalies)
+    columns = [Column("inspected", tone="faint"), Column("score", right=True, tone="bad")]
+    if tiled:
+        columns.append(Column("over the threshold"))
+    return Section(
+        "Anomalies, newest first",
+        (*columns, Column("file", path=True)),
+        tuple(
+            (
+                moment_text(each.inspected_at, summary),
+                f"{each.score:.4f}",
+                *((found_text(each.photograph),) if tiled else ()),
+                path_text(each.path),
+            )
+            for each in summary.anomalies
+        ),
+        _more(len(summary.anomalies), summary.anomaly),
+    )
 
 
 def _hours(hourly: tuple[HourCount, ...]) -> Section:

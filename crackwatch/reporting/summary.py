@@ -8,7 +8,7 @@ that replaced it has an inspection of its own.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -18,6 +18,7 @@ from crackwatch.domain import (
     HourCount,
     ModelUse,
     Outcome,
+    Photograph,
     Place,
     QuarantinedPicture,
     Summary,
@@ -40,9 +41,26 @@ class TallyLike(Protocol):
     def count(self) -> int: ...
 
 
+class TiledTallyLike(Protocol):
+    """How many photographs one model judged by one rule; the tallies count them as well."""
+
+    @property
+    def model(self) -> str | None: ...
+    @property
+    def threshold(self) -> float | None: ...
+    @property
+    def min_tiles(self) -> int: ...
+    @property
+    def outcome(self) -> Outcome: ...
+    @property
+    def count(self) -> int: ...
+
+
 class CountsLike(Protocol):
     @property
     def tallies(self) -> Iterable[TallyLike]: ...
+    @property
+    def tiled(self) -> Iterable[TiledTallyLike]: ...
     @property
     def superseded(self) -> int: ...
 
@@ -51,9 +69,13 @@ class LineLike(Protocol):
     """One inspection; ``standing`` is the word that the audit counts it under."""
 
     @property
+    def id(self) -> int: ...
+    @property
     def inspected_at(self) -> datetime: ...
     @property
     def score(self) -> float | None: ...
+    @property
+    def threshold(self) -> float | None: ...
     @property
     def model(self) -> str | None: ...
     @property
@@ -77,6 +99,7 @@ class RowsLike(Protocol):
     def lines(
         self, window: Window, outcome: Outcome, *, limit: int | None
     ) -> Iterable[LineLike]: ...
+    def photographs(self, ids: Sequence[int]) -> Mapping[int, Photograph]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,13 +143,11 @@ def summarize(
     """
     counts = rows.counts(window)
     by_outcome = dict.fromkeys(Outcome, 0)
-    by_model: dict[tuple[str, float], list[int]] = {}
     for tally in counts.tallies:
         by_outcome[tally.outcome] += tally.count
-        if tally.model is not None and tally.threshold is not None:
-            used = by_model.setdefault((tally.model, tally.threshold), [0, 0])
-            used[tally.outcome is Outcome.ANOMALY] += tally.count
     waiting = pending()
+    found = list(rows.lines(window, Outcome.ANOMALY, limit=limit))
+    photographs = rows.photographs([line.id for line in found])
     return Summary(
         window=window,
         normal=by_outcome[Outcome.NORMAL],
@@ -135,10 +156,7 @@ def summarize(
         superseded=counts.superseded,
         pending=waiting.count if waiting else None,
         pending_as_of=waiting.as_of if waiting else None,
-        models=tuple(
-            ModelUse(id, normal + anomaly, anomaly, threshold)
-            for (id, threshold), (normal, anomaly) in by_model.items()
-        ),
+        models=by_model(counts),
         anomalies=tuple(
             FoundAnomaly(
                 line.source,
@@ -147,8 +165,10 @@ def summarize(
                 line.inspected_at,
                 line.model or "",
                 line.in_review_band,
+                line.threshold,
+                photographs.get(line.id),
             )
-            for line in rows.lines(window, Outcome.ANOMALY, limit=limit)
+            for line in found
             if line.score is not None  # an anomaly without a score cannot be recorded
         ),
         quarantine=tuple(
@@ -156,6 +176,27 @@ def summarize(
             for line in rows.lines(window, Outcome.QUARANTINED, limit=limit)
         ),
         hourly=by_hour(window, counts.tallies),
+    )
+
+
+def by_model(counts: CountsLike) -> tuple[ModelUse, ...]:
+    """What each model did by each of its rules; photographs apart from single pictures."""
+    used: dict[tuple[str, float, int | None], list[int]] = {}
+
+    def count(tally: TallyLike | TiledTallyLike, min_tiles: int | None, number: int) -> None:
+        if tally.model is not None and tally.threshold is not None:
+            of = used.setdefault((tally.model, tally.threshold, min_tiles), [0, 0])
+            of[tally.outcome is Outcome.ANOMALY] += number
+
+    for tally in counts.tallies:
+        count(tally, None, tally.count)
+    for tiled in counts.tiled:
+        count(tiled, None, -tiled.count)
+        count(tiled, tiled.min_tiles, tiled.count)
+    return tuple(
+        ModelUse(id, normal + anomaly, anomaly, threshold, min_tiles)
+        for (id, threshold, min_tiles), (normal, anomaly) in used.items()
+        if normal + anomaly
     )
 
 

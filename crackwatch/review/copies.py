@@ -41,8 +41,11 @@ class Copies:
         return os.path.join(self._folder, picture)
 
     def there(self, picture: bytes) -> bool:
-        """Whether something stands under a copy's name; nothing is read."""
-        return os.path.lexists(self.path(picture))
+        """Whether something stands under a copy's name; nothing is read.
+
+        A photograph as a whole has no copy and no name, and misses none.
+        """
+        return not picture or os.path.lexists(self.path(picture))
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -95,8 +98,9 @@ class Copies:
         The name that it has had before, else ``<stem>-<12 hex digits of its hash><suffix>``.
         Raises DatasetError where other files have taken every name.
         """
-        if earlier:
-            return os.path.join(label.encode(), os.path.basename(earlier[-1].picture))
+        names = [each.picture for each in earlier if each.picture]
+        if names:
+            return os.path.join(label.encode(), os.path.basename(names[-1]))
         visible = name.lstrip(b".") or b"picture"  # hidden names are not read by retrain
         for digits in (_SHORT, len(sha256) * 2):
             mark = b"-" + sha256.hex()[:digits].encode()
@@ -134,9 +138,11 @@ class Copies:
         done already. Raises DatasetError.
         """
         latest = history[-1]
+        if not latest.picture:  # a photograph as a whole
+            return True
         wanted = self.path(latest.picture)
         staged = self._staged(latest.sha256)
-        names = {os.path.basename(each.picture) for each in history}
+        names = {os.path.basename(each.picture) for each in history if each.picture}
         elsewhere = {
             self.path(os.path.join(label.encode(), name)) for label in Label for name in names
         } - {wanted}

@@ -10,17 +10,18 @@ import io
 import os
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, tzinfo
 from functools import partial
 from typing import TextIO
 
 from crackwatch.dataset import Progress, no_progress
-from crackwatch.domain import Label, path_bytes, path_text
+from crackwatch.domain import Cutout, Label, path_bytes, path_text
 from crackwatch.errors import UsageError
 from crackwatch.review.copies import Copies
 from crackwatch.review.locating import Located, Locator, as_id
 from crackwatch.review.marking import WORDS, Marker, Picture, checked_name, checked_note, word
+from crackwatch.review.photographs import PhotographMarker
 from crackwatch.store.reviews import Review, ReviewBooks
 
 # column: what it holds; ``review export --help`` lists them.
@@ -32,6 +33,8 @@ COLUMNS = {
     "at": "when, ISO 8601 with offset",
     "note": "what was noted",
     "sha256": "of the picture's bytes",
+    "box": "of a cut-out: X,Y,W,H in the photograph's own upright pixels",
+    "photograph": "of a cut-out: sha256 of the photograph's bytes",
 }
 _DELIMITERS = ",;\t"
 _FIRST = datetime(1970, 1, 1, tzinfo=UTC)  # a moment that no zone can put out of a calendar
@@ -40,6 +43,7 @@ _SHOWN_ERRORS = 20
 # A spreadsheet takes a cell that begins with one of these for a formula, and runs it. An apostrophe
 # is put before it, and before a cell that begins with such apostrophes already, so that what is
 # written can be told from what was there.
+_BOX = re.compile(r"\d{1,9}(,\d{1,9}){3}")
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
 
 
@@ -55,6 +59,8 @@ class Row:
     at: datetime | None
     note: str | None
     sha256: bytes | None
+    box: str | None = None  # of a photograph
+    photograph: bytes | None = None  # the picture is that box of it, cut out already
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,14 +98,21 @@ def write(stream: TextIO, reviews: Iterable[Review], copies: Copies, zone: tzinf
         writer.writerow(
             [
                 review.inspection_id,
-                guarded(path_text(copies.path(review.picture))),
+                guarded(path_text(copies.path(review.picture)) if review.picture else ""),
                 word(review.label),
                 guarded(review.by),
                 review.at.astimezone(zone).isoformat(),
                 guarded(review.note or ""),
                 review.sha256.hex(),
+                box_text(review.cutout) if review.cutout else "",
+                review.cutout.photograph.hex() if review.cutout else "",
             ]
         )
+
+
+def box_text(cutout: Cutout) -> str:
+    """Where in its photograph a cut-out lies, as ``--box`` takes it."""
+    return f"{cutout.x},{cutout.y},{cutout.w},{cutout.h}"
 
 
 def guarded(cell: str) -> str:
@@ -208,7 +221,7 @@ def _row(
     path = cells.get("path") or None  # blanks can be part of a name
     if path is not None and "\0" in path:
         complain("path", "has a NUL character")
-    if id is None and path is None and not wrong:
+    if id is None and path is None and not cell("sha256") and not wrong:
         complain("path", "is empty, and so is id")
     at: datetime | None = None
     if cell("at"):
@@ -222,17 +235,23 @@ def _row(
                 complain("at", f"{cell('at')!r} lies in the future")
             elif at < _FIRST:
                 complain("at", f"{cell('at')!r} lies before 1970")
-    sha256: bytes | None = None
-    if cell("sha256"):
-        if re.fullmatch(r"[0-9a-fA-F]{64}", cell("sha256")):
-            sha256 = bytes.fromhex(cell("sha256"))
-        else:
-            complain("sha256", "is not 64 hexadecimal digits")
+
+    def digest(column: str) -> bytes | None:
+        if not cell(column):
+            return None
+        if re.fullmatch(r"[0-9a-fA-F]{64}", cell(column)):
+            return bytes.fromhex(cell(column))
+        complain(column, "is not 64 hexadecimal digits")
+        return None
+
+    sha256, photograph = digest("sha256"), digest("photograph")
+    if photograph is not None and not _BOX.fullmatch(cell("box")):
+        complain("box", f"{cell('box')!r} is not X,Y,W,H, which a cut-out must have")
     by = _checked(checked_name, cell("by"), "by", complain)
     note = _checked(checked_note, cell("note"), "note", complain)
     if wrong or label is None:
         return None, wrong
-    return Row(line, id, path, label, by, at, note, sha256), []
+    return Row(line, id, path, label, by, at, note, sha256, cell("box") or None, photograph), []
 
 
 def _checked(
@@ -257,9 +276,16 @@ class Importer:
     """Marks the pictures of a table."""
 
     def __init__(
-        self, books: ReviewBooks, copies: Copies, locator: Locator, marker: Marker, by: str
+        self,
+        books: ReviewBooks,
+        copies: Copies,
+        locator: Locator,
+        marker: Marker,
+        by: str,
+        photographs: PhotographMarker,
     ) -> None:
-        """``by`` is who is meant where a row names nobody."""
+        """``by`` is who is meant where a row names nobody; ``photographs`` marks those."""
+        self._photographs = photographs
         self._books = books
         self._copies = copies
         self._locator = locator
@@ -289,12 +315,35 @@ class Importer:
             except UsageError as exc:
                 refused.append(_refusal(row, exc))
             else:
-                result = self._marker.mark(picture, row.label, row.by or self._by, row.note, row.at)
-                marked += result.changed
-                unchanged += not result.changed
+                try:
+                    changed = self._mark(picture, row)
+                except UsageError as exc:  # a box that is none
+                    refused.append(_refusal(row, exc))
+                else:
+                    marked += changed
+                    unchanged += not changed
             progress(done, steps)
         progress(steps, steps)
         return Imported(marked, unchanged, tuple(sorted(refused, key=lambda each: each.line)))
+
+    def _mark(self, picture: Picture, row: Row) -> bool:
+        """Whether anything is recorded that was not there before. Raises UsageError."""
+        by = row.by or self._by
+        if row.photograph is not None and row.box is not None:
+            x, y, w, h = map(int, row.box.split(","))
+            cutout = Cutout(row.photograph, x, y, w, h)
+            seen = self._books.of_bytes(row.photograph)
+            picture = replace(picture, cutout=cutout, inspection=seen)
+        elif picture.photograph:
+            boxes = [row.box] if row.box else []
+            said = self._photographs.mark(picture, row.label, by, row.note, row.at, boxes)
+            return said.changed
+        elif row.box is not None:
+            raise UsageError(
+                f"{path_text(picture.path)}: is a single picture, and has no boxes",
+                "Leave column box empty.",
+            )
+        return self._marker.mark(picture, row.label, by, row.note, row.at).changed
 
     def _picture(self, row: Row) -> Picture:
         """The picture of a row: the first of its id, its path and its copy that has its hash."""
@@ -311,8 +360,10 @@ class Importer:
                 f"{path_text(picture.path)}: is not the picture of column sha256",
                 "It has changed, or the table comes from another station.",
             )
-        assert complaint is not None  # a row has an id or a path
-        raise complaint
+        raise complaint or UsageError(
+            "nothing says where the picture is, and no copy of it is here",
+            "Fill in path or id.",
+        )
 
     def _ways(self, row: Row) -> list[Callable[[], Located]]:
         ways: list[Callable[[], Located]] = []
@@ -322,7 +373,8 @@ class Importer:
         if path is not None and (id is None or sha256 is not None):
             ways.append(lambda: self._locator.by_path(path))
         if sha256 is not None:
-            if history := self._books.history(sha256):
+            history = self._books.history(sha256)
+            if history and history[-1].picture:
                 ways.append(lambda: Located(self._copies.path(history[-1].picture), None))
             if path is not None:  # an export names the copy where this label had it
                 name = os.path.basename(path_bytes(path))
@@ -344,5 +396,5 @@ class Importer:
 
 
 def _refusal(row: Row, exc: UsageError) -> Refused:
-    what = row.path if row.path is not None else str(row.id)
+    what = row.path or (str(row.id) if row.id is not None else (row.sha256 or b"").hex())
     return Refused(row.line, what, exc.problem)

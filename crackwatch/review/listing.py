@@ -38,7 +38,11 @@ class Reviewed:
 
     @property
     def agrees(self) -> bool | None:
-        """Whether the label is the verdict; None where there was none."""
+        """Whether the label is the verdict; None where there was none, and of a cut-out: the
+        verdict was the photograph's.
+        """
+        if self.latest.cutout is not None:
+            return None
         if self.inspection is None or self.inspection.outcome is Outcome.QUARANTINED:
             return None
         return self.latest.label.value == self.inspection.outcome.value

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crackwatch.dataset import pixel_hash, read_file
-from crackwatch.domain import Label, path_text
+from crackwatch.domain import Cutout, Label, path_text
 from crackwatch.errors import Unreadable, UsageError
 from crackwatch.review.copies import Copies
 from crackwatch.review.locating import Located
@@ -34,13 +34,18 @@ LONGEST_NOTE = 2_000  # characters
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A picture that can be reviewed: it was read, it decodes, and it is the one that was meant."""
+    """A picture that can be reviewed: it was read, it decodes, and it is the one that was meant.
+
+    A ``photograph`` is judged in tiles: nothing can be learned from it as a whole.
+    """
 
     path: bytes
     content: bytes
     sha256: bytes
     pixels: bytes
     inspection: Inspected | None
+    photograph: bool = False
+    cutout: Cutout | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +72,10 @@ class Marker:
         copies: Copies,
         decode: Decode,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        is_photograph: Callable[[bytes], bool] = lambda _: False,
     ) -> None:
+        """``is_photograph`` tells by a file's bytes; it raises Unreadable as ``decode`` does."""
+        self._is_photograph = is_photograph
         self._books = books
         self._copies = copies
         self._decode = decode
@@ -97,13 +105,15 @@ class Marker:
                 "a copy elsewhere can be marked by its own path.",
             )
         try:
-            pixels = pixel_hash(self._decode(content))
+            photograph = self._is_photograph(content)
+            pixels = sha256[:16] if photograph else pixel_hash(self._decode(content))
         except Unreadable as exc:
             raise UsageError(
                 f"{shown}: cannot be used as a picture: {exc}",
                 "A model can only learn from what the station can decode with its settings.",
             ) from exc
-        return Picture(located.path, content, sha256, pixels, meant or self._books.of_bytes(sha256))
+        seen = meant or self._books.of_bytes(sha256)
+        return Picture(located.path, content, sha256, pixels, seen, photograph)
 
     def mark(
         self, picture: Picture, label: Label, by: str, note: str | None, at: datetime | None = None
@@ -122,13 +132,17 @@ class Marker:
                 by=by,
                 at=at or self._now(),
                 note=note,
-                picture=self._copies.name_for(
+                picture=b""
+                if picture.photograph
+                else self._copies.name_for(
                     label, os.path.basename(picture.path), picture.sha256, history
                 ),
                 pixels=picture.pixels,
+                cutout=picture.cutout,
             )
             known = _already(history, new, given_earlier=at is not None)
-            if known is None or not self._copies.there(history[-1].picture):
+            missing = known is None or not self._copies.there(history[-1].picture)
+            if missing and not picture.photograph:
                 self._copies.stage(picture.content, picture.sha256)
             recorded = known or self._books.add(new, counts=at is None)
             self._copies.settle(self._books.history(picture.sha256))

@@ -5,20 +5,22 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from datetime import datetime, tzinfo
 from typing import Any, TextIO
 
 from crackwatch.domain import path_text
 from crackwatch.review.copies import Copies
-from crackwatch.review.exchange import guarded
+from crackwatch.review.exchange import box_text, guarded
 from crackwatch.review.listing import Reviewed
 from crackwatch.review.marking import Marked, word
+from crackwatch.review.photographs import MarkedPhotograph
 from crackwatch.store.inspected import Inspected
 from crackwatch.store.reviews import Review
 
 REVIEW_COLUMNS = (
     "inspection", "path", "label", "by", "at", "note", "score", "threshold", "verdict", "agrees",
-    "contradictory", "in_conflict", "copy_lost", "picture", "sha256",
+    "contradictory", "in_conflict", "copy_lost", "picture", "sha256", "box", "photograph",
 )  # fmt: skip
 BAND_COLUMNS = (
     "inspection", "path", "inspected_at", "score", "threshold", "verdict", "model", "source",
@@ -48,8 +50,7 @@ class Documents:
             "changed": marked.changed,
             **self._inspection(seen),
             "path": path_text(path),
-            "picture": path_text(self._copies.path(review.picture)),
-            "sha256": review.sha256.hex(),
+            **self._copy(review),
             "agrees": _agrees(review, seen),
             "earlier": [self._label(each) for each in marked.earlier],
         }
@@ -59,13 +60,45 @@ class Documents:
         return {
             **self._label(review),
             **self._inspection(each.inspection),
-            "picture": path_text(self._copies.path(review.picture)),
-            "sha256": review.sha256.hex(),
+            **self._copy(review),
             "agrees": each.agrees,
             "contradictory": each.contradictory,
             "in_conflict": each.in_conflict,
             "copy_lost": review.sha256 in lost,
             "labels": [{**self._label(one), "sha256": one.sha256.hex()} for one in each.labels],
+        }
+
+    def photograph(self, marked: MarkedPhotograph, path: bytes) -> dict[str, Any]:
+        """Of a photograph, or of parts of it alone."""
+        return {
+            **self.marked(marked.every[0], path),
+            **({} if marked.whole else _of_no_whole(marked)),
+            "changed": marked.changed,
+            "recorded": marked.whole is not None,
+            "boxes": [
+                {
+                    **(
+                        asdict(each.review.cutout)
+                        | {"photograph": each.review.cutout.photograph.hex()}
+                    ),
+                    "changed": each.changed,
+                    "picture": path_text(self._copies.path(each.review.picture)),
+                    "sha256": each.review.sha256.hex(),
+                }
+                for each in marked.parts
+                if each.review.cutout is not None
+            ],
+            "advice": marked.advice,
+        }
+
+    def _copy(self, review: Review) -> dict[str, Any]:
+        """Where the copy is, what it holds, and where in a photograph it comes from."""
+        cutout = review.cutout
+        return {
+            "picture": path_text(self._copies.path(review.picture)) if review.picture else None,
+            "sha256": review.sha256.hex(),
+            "box": box_text(cutout) if cutout else None,
+            "photograph": cutout.photograph.hex() if cutout else None,
         }
 
     def waiting(self, seen: Inspected) -> dict[str, Any]:
@@ -99,9 +132,19 @@ class Documents:
 
 
 def _agrees(review: Review, seen: Inspected | None) -> bool | None:
-    if seen is None or seen.score is None:
+    if seen is None or seen.score is None or review.cutout is not None:
         return None
     return review.label.value == seen.outcome.value
+
+
+def _of_no_whole(marked: MarkedPhotograph) -> dict[str, Any]:
+    """What a document says of the photograph where its parts alone were labelled."""
+    cutout = marked.parts[0].review.cutout
+    return {
+        "sha256": cutout.photograph.hex() if cutout else None,
+        **dict.fromkeys(("picture", "box", "photograph", "agrees")),
+        "earlier": [],
+    }
 
 
 # -------------------------------------------------------------------------------- for a person
@@ -118,7 +161,22 @@ def marked_lines(shown: Mapping[str, Any]) -> list[str]:
     for each in shown["earlier"]:
         if each["label"] != shown["label"]:
             lines.append(f"earlier label {each['label']} by {plain(each['by'])}, {each['at']}")
-    lines.append(f"to learn from: {shown['picture']}")
+    if shown["picture"] is not None:
+        lines.append(f"to learn from: {shown['picture']}")
+    return lines
+
+
+def photograph_lines(shown: Mapping[str, Any]) -> list[str]:
+    """The same of a photograph; ``shown`` is of ``Documents.photograph``."""
+    lines = marked_lines(shown) if shown["recorded"] else [f"parts of {shown['path']}:"]
+    for each in shown["boxes"]:
+        verb = "marked" if each["changed"] else "was marked already"
+        lines.append(
+            f"{verb} {shown['label']}: {each['w']} x {each['h']} at {each['x']},{each['y']}; to "
+            f"learn from: {each['picture']}"
+        )
+    if shown["advice"] is not None:
+        lines.append(shown["advice"])
     return lines
 
 
@@ -148,7 +206,7 @@ def review_lines(
         opinion = {True: "agrees", False: "DISAGREES", None: ""}[each["agrees"]]
         lines.append(
             f"  {each['at'][:16].replace('T', ' ')}  {each['label']:<6}{plain(each['by']):<12} "
-            f"{score:<7}{each['verdict'] or '':<9}{opinion:<10} {each['path'] or each['picture']}"
+            f"{score:<7}{each['verdict'] or '':<9}{opinion:<10} {_what(each)}"
         )
         if each["note"]:
             lines.append(f"      note: {plain(each['note'])}")
@@ -161,6 +219,13 @@ def review_lines(
         if each["copy_lost"]:
             lines.append("      its copy is gone: mark it again")
     return lines + _more(total, len(shown))
+
+
+def _what(shown: Mapping[str, Any]) -> str:
+    """Which picture was reviewed, for a line."""
+    if shown["box"] is not None:
+        return f"{shown['picture']} ({shown['box']} of {shown['path'] or 'a photograph'})"
+    return str(shown["path"] or shown["picture"] or "a photograph that has no row here")
 
 
 def plain(text: str) -> str:

@@ -26,7 +26,8 @@ from crackwatch.domain import (
 )
 from crackwatch.errors import ModelTampered
 from crackwatch.store.engine import faults, writing
-from crackwatch.store.schema import batches, inspections, models
+from crackwatch.store.photographs import photograph_row
+from crackwatch.store.schema import batches, inspections, models, photographs
 
 _CHUNK = 400  # rows of an IN list; SQLite's default limit is far above
 
@@ -111,6 +112,13 @@ class Books:
             rows = self._rows(connection, fresh, facts, batch_id, destinations, now)
             if rows:
                 connection.execute(insert(inspections), rows)
+            tiled = [
+                photograph_row(row["id"], draft.photograph)
+                for row, draft in zip(rows, fresh, strict=True)
+                if draft.photograph is not None
+            ]
+            if tiled:
+                connection.execute(insert(photographs), tiled)
         filings = tuple(_filing_of(row) for row in rows if Place(row["place"]) is not Place.KEPT)
         return Recorded(
             batch_id,

@@ -11,15 +11,19 @@ from sqlalchemy import ColumnElement, and_, func, not_, select
 from crackwatch.domain import Outcome, Place
 from crackwatch.store.engine import explained, open_reader
 from crackwatch.store.inspected import Judged, judged, judgements
-from crackwatch.store.schema import inspections
+from crackwatch.store.schema import inspections, photographs
 
 
 @dataclass(frozen=True, slots=True)
 class Lately:
-    """``rows`` are of pictures that should still be there; ``gone`` counts those that are not."""
+    """``rows`` are of pictures that should still be there; ``gone`` counts those that are not.
+
+    Both without photographs that were judged in tiles: of these there were ``photographs``.
+    """
 
     rows: list[Judged]
     gone: int
+    photographs: int
 
 
 def _gone() -> ColumnElement[bool]:
@@ -45,19 +49,20 @@ def recent(file: Path, station: str, since: datetime, most: int) -> Lately:
         row.outcome.in_([Outcome.NORMAL.value, Outcome.ANOMALY.value]),
         row.superseded_at.is_(None),
     )
+    in_tiles = row.id.in_(select(photographs.c.inspection_id))
     query = (
         judgements()
-        .where(wanted, not_(_gone()))
+        .where(wanted, not_(in_tiles), not_(_gone()))
         .order_by(row.inspected_at.desc(), row.id.desc())
         .limit(most)
     )
     engine = open_reader(file)
     try:
         with explained(file), engine.connect() as connection:
-            gone = connection.execute(
-                select(func.count()).select_from(inspections).where(wanted, _gone())
-            ).scalar_one()
+            counted = select(func.count()).select_from(inspections).where(wanted)
+            gone = connection.execute(counted.where(not_(in_tiles), _gone())).scalar_one()
+            tiled = connection.execute(counted.where(in_tiles)).scalar_one()
             rows = list(map(judged, connection.execute(query)))
     finally:
         engine.dispose()
-    return Lately(rows, gone)
+    return Lately(rows, gone, tiled)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,16 +16,24 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     func,
+    literal_column,
     select,
     type_coerce,
 )
 
-from crackwatch.domain import Outcome, ReviewTally, Window
+from crackwatch.domain import Outcome, Photograph, ReviewTally, Window
+from crackwatch.store import photographs as tiled
 from crackwatch.store import reviews
 from crackwatch.store.drift import DriftRows
 from crackwatch.store.engine import explained, open_reader
 from crackwatch.store.inspected import Inspected, every_inspection, inspected
-from crackwatch.store.schema import from_microseconds, inspections, models
+from crackwatch.store.schema import (
+    UtcMicroseconds,
+    from_microseconds,
+    inspections,
+    models,
+    photographs,
+)
 
 # Every hour of every zone in use begins with one: zones differ by whole quarters of an hour.
 QUARTER = timedelta(minutes=15)
@@ -45,11 +54,26 @@ class Tally:
 
 
 @dataclass(frozen=True, slots=True)
+class TiledTally:
+    """How many photographs of a window one model judged by one rule; superseded ones left out.
+
+    They are among the pictures of the tallies, too.
+    """
+
+    model: str | None
+    threshold: float | None
+    min_tiles: int
+    outcome: Outcome
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class Counts:
     """The tallies of a window in order of time, and how many of its rows were superseded."""
 
     tallies: tuple[Tally, ...]
     superseded: int
+    tiled: tuple[TiledTally, ...] = ()
 
 
 class Present(Protocol):
@@ -100,7 +124,55 @@ class ReportRows:
                 if count
             ),
             superseded.total(),
+            tuple(
+                TiledTally(names.get(model_pk), threshold, min_tiles, Outcome(outcome), count)
+                for model_pk, threshold, min_tiles, outcome, count in self._tiled(window)
+            ),
         )
+
+    def _tiled(self, window: Window) -> Sequence[Any]:
+        """Photographs by model, threshold, ``min_tiles`` and outcome.
+
+        From the photographs to their inspections: a window of crops is never joined with anything.
+        """
+        if not tiled.any_there(self._connection):
+            return ()
+        row = inspections.c
+        first, last = self._connection.execute(
+            select(func.min(row.id), func.max(row.id)).where(_within(window))
+        ).one()
+        # Numbers rise with time but where a clock was set back, so that the window decides. The
+        # photographs lead to their rows: materialized, and no index for a column behind a plus.
+        kept = (
+            select(photographs.c.inspection_id, photographs.c.min_tiles)
+            .where(photographs.c.inspection_id.between(first, last))
+            .cte("kept")
+            .prefix_with("MATERIALIZED")
+        )
+        at = literal_column("+inspections.inspected_at", UtcMicroseconds)
+        key = (row.model_pk, row.threshold, kept.c.min_tiles, row.outcome)
+        query = (
+            select(*key, func.count())
+            .select_from(kept.join(inspections, row.id == kept.c.inspection_id))
+            .where(at >= window.since, at < window.until, row.superseded_at.is_(None))
+            .group_by(*key)
+        )
+        return self._connection.execute(query).all()
+
+    def photographs(self, ids: Sequence[int]) -> dict[int, Photograph]:
+        """What is kept of those of these inspections that judged a photograph in tiles."""
+        return tiled.of_inspections(self._connection, ids)
+
+    def with_photographs(
+        self, lines: Iterator[Inspected]
+    ) -> Iterator[tuple[Inspected, Photograph | None]]:
+        """Each line with its photograph, in the same order; a few thousand are held at a time."""
+        if not tiled.any_there(self._connection):
+            yield from ((line, None) for line in lines)
+            return
+        while chunk := list(islice(lines, _ROWS_AT_ONCE)):
+            found = self.photographs([line.id for line in chunk])
+            yield from ((line, found.get(line.id)) for line in chunk)
 
     def _tallies(
         self, condition: ColumnElement[bool]

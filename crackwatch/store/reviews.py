@@ -1,20 +1,22 @@
 """What people said of pictures: rows that are added and never changed; knows no folder.
 
-A picture is its bytes (sha256). Of its labels the latest counts, by the time it was given.
+A picture is its bytes (sha256). Of its labels the latest counts, by the time it was given. A
+cut-out of a photograph is a picture of its own, which knows where it comes from.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, Engine, Select, and_, func, insert, select, true
 
-from crackwatch.domain import Label, Outcome, Place, ReviewTally, Window
+from crackwatch.domain import Cutout, Label, Outcome, Photograph, Place, ReviewTally, Window
+from crackwatch.store import photographs
 from crackwatch.store.engine import faults, open_reader, open_writer, writing
 from crackwatch.store.inspected import Inspected, every_inspection, inspected
 from crackwatch.store.schema import inspections, reviews
@@ -27,7 +29,11 @@ _TICK = timedelta(microseconds=1)
 
 @dataclass(frozen=True, slots=True)
 class Review:
-    """One label that one person gave to one picture."""
+    """One label that one person gave to one picture.
+
+    A photograph as a whole has no copy: ``picture`` is empty, ``pixels`` the first half of
+    ``sha256``. What is learned from are cut-outs of it; these have the photograph's inspection.
+    """
 
     sha256: bytes  # 32 bytes
     inspection_id: int | None  # None: nobody knew of an inspection of these bytes
@@ -38,6 +44,7 @@ class Review:
     picture: bytes  # the copy under this label, relative to dataset/reviewed
     pixels: bytes  # 16 bytes, equal for equal pixels in any orientation
     id: int | None = None  # None: not recorded yet
+    cutout: Cutout | None = None  # None: the picture as a whole
 
 
 class ReviewBooks:
@@ -110,7 +117,23 @@ class ReviewBooks:
         with self._reading() as connection:
             return _count_waiting(connection, None, self._station)
 
+    def photograph(self, inspection_id: int) -> Photograph | None:
+        """What is kept of the inspection if it judged a photograph in tiles."""
+        with self._reading() as connection:
+            return photographs.of_inspections(connection, [inspection_id]).get(inspection_id)
+
     # ------------------------------------------------------------------------------ reviews
+
+    def cutouts(self, sha256: bytes) -> list[Review]:
+        """The label that counts of each cut-out of a photograph that was ever labelled."""
+        query = (
+            select(reviews)
+            .where(reviews.c.photograph == sha256)
+            .order_by(reviews.c.reviewed_at, reviews.c.id)
+        )
+        with self._reading() as connection:
+            found = [_review_of(row) for row in connection.execute(query)]
+        return list({each.sha256: each for each in found}.values())
 
     def history(self, sha256: bytes) -> list[Review]:
         """Every label of these bytes, the one that counts last."""
@@ -150,6 +173,7 @@ class ReviewBooks:
                     note=review.note,
                     picture=review.picture,
                     pixels=review.pixels,
+                    **({} if review.cutout is None else asdict(review.cutout)),
                 )
                 .returning(reviews.c.id)
             ).scalar_one()
@@ -271,6 +295,7 @@ def _review_of(row: Any) -> Review:
         picture=row.picture,
         pixels=row.pixels,
         id=row.id,
+        cutout=Cutout(row.photograph, row.x, row.y, row.w, row.h) if row.photograph else None,
     )
 
 

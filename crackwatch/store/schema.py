@@ -27,7 +27,7 @@ from sqlalchemy import (
 from sqlalchemy.types import TypeDecorator
 
 # The revision that this code was written for; a test holds it equal to alembic's head.
-HEAD = "0002"
+HEAD = "0003"
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -77,7 +77,8 @@ batches = Table(
     Column("closed_by", Text, nullable=False),  # "size" | "age" | "drain"
     Column("size", Integer, nullable=False),
     Column("recorded_at", UtcMicroseconds, nullable=False),
-    Column("read_us", Integer, nullable=False),  # wall time of reading and decoding
+    # wall time: the model's, and what went by without it; decoding goes on while the model works
+    Column("read_us", Integer, nullable=False),
     Column("classify_us", Integer, nullable=False),
 )
 
@@ -144,6 +145,24 @@ inspections = Table(
     sqlite_autoincrement=True,  # an id is never used twice: destinations carry it
 )
 
+# What is kept of an inspection that judged a photograph in tiles: domain.Photograph.
+photographs = Table(
+    "photographs",
+    metadata,
+    Column("inspection_id", ForeignKey("inspections.id"), primary_key=True),
+    Column("width", Integer, nullable=False),  # own pixels, upright
+    Column("height", Integer, nullable=False),
+    Column("scale", Float, nullable=False),  # the model's pixels to one of its own
+    Column("overlap", Integer, nullable=False),  # the model's pixels
+    Column("tiles", Integer, nullable=False),
+    Column("tiles_over", Integer, nullable=False),  # that reach inspections.threshold
+    Column("min_tiles", Integer, nullable=False),  # the rule that was in force
+    Column("largest_cluster", Integer, nullable=False),
+    Column("boxes", Text, nullable=False),  # JSON: [[x, y, w, h, score], ...], highest score first
+    Column("score_map", LargeBinary, nullable=False),  # crackwatch.score_map
+    Column("length_mm", Float),  # indicative; NULL: no anomaly, or mm_per_px was not known
+)
+
 # Every label that a person ever gave: rows are added and never changed, the latest counts.
 reviews = Table(
     "reviews",
@@ -158,6 +177,15 @@ reviews = Table(
     # its copy under this label, relative to dataset/reviewed
     Column("picture", LargeBinary, nullable=False),
     Column("pixels", LargeBinary, nullable=False),  # 16 bytes: ``dataset.pixel_hash``
+    # of a cut-out of a photograph: which one (32 bytes), and where in its own upright pixels; NULL
+    # for a picture as a whole. A photograph as a whole has no copy: its picture is empty, and its
+    # pixels are the first half of its hash.
+    Column("photograph", LargeBinary),
+    Column("x", Integer),
+    Column("y", Integer),
+    Column("w", Integer),
+    Column("h", Integer),
+    Index("ix_reviews_photograph", "photograph", sqlite_where=text("photograph IS NOT NULL")),
     Index("ix_reviews_sha256", "sha256", "id"),
     Index("ix_reviews_inspection", "inspection_id"),
     Index("ix_reviews_pixels", "pixels"),

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crackwatch import dataset, evaluation, learned, likeness
+from crackwatch import dataset, evaluation, learned, likeness, tiled_promise, tiled_words
+from crackwatch.errors import PromiseError
 from crackwatch.learned import Learned
-from crackwatch.registry import Card, DataOrigin, Golden, Registry, Threshold
+from crackwatch.promise import Examples
+from crackwatch.registry import Card, DataOrigin, Golden, Registry, Threshold, TiledThreshold
 from crackwatch.training.calibration import Calibration
 from crackwatch.training.crew import Outcome
 from crackwatch.training.planning import Plan, Request, counts
@@ -25,11 +27,15 @@ Light = Callable[[NDArray[np.uint8]], tuple[NDArray[np.float64], NDArray[np.floa
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """What the trainings came to. ``logits``, (N,), are calibrated, NaN where none is honest."""
+    """What the trainings came to. ``logits``, (N,), are calibrated, NaN where none is honest.
+
+    ``tiled`` is the threshold of photographs, or says why there is none.
+    """
 
     logits: NDArray[np.float64]
     calibration: Calibration
     threshold: Threshold
+    tiled: TiledThreshold | str
     whole: Outcome
 
 
@@ -62,17 +68,66 @@ def card_of(
         libraries=libraries,
         data=DataOrigin(name=request.data.resolve().name, sha256=pictures.data_hash, counts=sizes),
         threshold=trained.threshold,
+        tiled=None if isinstance(trained.tiled, str) else trained.tiled,
         temperature=trained.calibration.temperature,
         shift=trained.calibration.shift,
+        mm_per_px=None if plan.scale is None else plan.scale.mm_per_px,
         scores={},
         parent=plan.parent,
         golden=golden,
-        notes=_notes(plan),
+        notes=_notes(plan, trained),
     )
 
 
-def _notes(plan: Plan) -> tuple[str, ...]:
+def tiled_in(
+    plan: Plan, logits: NDArray[np.float64], own: float, parent: Card | None
+) -> TiledThreshold | str:
+    """The threshold of photographs that a card gets by itself, or why it gets none.
+
+    ``logits`` (N,) are calibrated, NaN where none is honest; ``own`` is the threshold of single
+    pictures. With too few scores it is the ``parent``'s, whose weights went on.
+    """
+    if not plan.recipe.folds:
+        return "no picture was scored by a model that had not learned from it"
+    scored = np.isfinite(logits)
+    examples = Examples.of_logits(logits[scored], plan.pictures.labels[scored], plan.groups[scored])
+    try:
+        return tiled_by_default(examples, own, plan.reviewed[scored])
+    except PromiseError as exc:
+        if parent is None or parent.tiled is None:
+            return exc.problem
+        kept = max(parent.tiled.value, own)
+        why = f"kept from {parent.id}: {exc.problem}"
+        return parent.tiled.model_copy(update={"value": kept, "chosen_by": why})
+
+
+def tiled_by_default(examples: Examples, own: float, reviewed: NDArray[np.bool_]) -> TiledThreshold:
+    """As a card has it where nobody asked: see ``tiled_promise.for_card``. Raises PromiseError.
+
+    ``own`` is the threshold of single pictures, ``reviewed`` (N,) says which labels are a person's
+    at the station.
+    """
+    found = tiled_promise.for_card(examples, own, reviewed)
+    wish = found.wish
+    return TiledThreshold(
+        value=found.threshold,
+        min_tiles=wish.min_tiles,
+        tiles=wish.tiles,
+        chosen_by=(
+            f"by default for {tiled_words.goal_text(wish)}, on scores out of fold; rests on "
+            f"{tiled_words.basis_text(found)}; {tiled_words.rate_text(found)}"
+        ),
+    )
+
+
+def _notes(plan: Plan, trained: Trained) -> tuple[str, ...]:
     notes = []
+    if isinstance(trained.tiled, str):
+        notes.append(
+            "Photographs are judged by the threshold of single pictures, tile by tile, and raise "
+            f"more false alarms than those: {trained.tiled}. 'crackwatch tune --tiles N --data DIR' "
+            "chooses a threshold of their own."
+        )
     if plan.recipe.folds:
         notes.append(
             "scores.out_of_fold: each picture scored by a model that had learned neither from it "
@@ -91,6 +146,11 @@ def _notes(plan: Plan) -> tuple[str, ...]:
                 f"{int(plan.taught.sum())} pictures have no honest score: {plan.parent} had learned "
                 "from them, or from pictures that show the same."
             )
+    if plan.scale is not None:
+        notes.append(
+            f"A pixel of its pictures shows {plan.scale.mm_per_px:g} mm, {plan.scale.source}; nothing "
+            "in the pictures proves it."
+        )
     left_out = len(plan.pictures.problems) + len(plan.pictures.contradictions)
     if left_out:
         notes.append(f"{left_out} files were left out: unreadable, or labelled both ways.")

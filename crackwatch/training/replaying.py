@@ -1,4 +1,8 @@
-"""What a challenger would have said of the last days' pictures; records nothing, moves nothing."""
+"""What a challenger would have said of the last days' pictures; records nothing, moves nothing.
+
+Of single pictures alone: to judge one photograph again takes as long as hundreds of them, where a
+replay is to take seconds. How many photographs were left out is said.
+"""
 
 from __future__ import annotations
 
@@ -30,10 +34,14 @@ class Recent:
 
 @dataclass(frozen=True, slots=True)
 class Lately:
-    """What was inspected lately, newest first, and how many more pictures are gone."""
+    """What was inspected lately, newest first, and how many more pictures are gone.
+
+    ``photographs`` were judged in tiles and are in neither number.
+    """
 
     pictures: Sequence[Recent]
     gone: int
+    photographs: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,17 +61,20 @@ class Flip:
 class Replay:
     """``replayed`` pictures were scored again; ``missing`` are gone or can no longer be read.
 
+    ``photographs`` were judged in tiles; they are not judged again, and are in no other number.
     Where normals are deleted, only verdicts on anomalies can be seen to flip.
     """
 
     replayed: int
     missing: int
     flips: tuple[Flip, ...]
+    photographs: int = 0
 
     def as_json(self, limit: int | None = None) -> dict[str, Any]:
         return {
             "replayed": self.replayed,
             "missing": self.missing,
+            "photographs": self.photographs,
             "flipped": len(self.flips),
             "flips": [asdict(flip) for flip in self.flips[:limit]],
         }
@@ -109,7 +120,7 @@ def replay(classifier: Classifier, threshold: float, lately: Lately, decode: Dec
             judge()
     judge()
     flips.sort(key=lambda flip: -abs(flip.score_now - flip.score_was))
-    return Replay(replayed, missing + lately.gone, tuple(flips))
+    return Replay(replayed, missing + lately.gone, tuple(flips), lately.photographs)
 
 
 def _word(flagged: bool) -> str:

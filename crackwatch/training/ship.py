@@ -19,12 +19,23 @@ from pathlib import Path
 import click
 import numpy as np
 
-from crackwatch import dataset, evaluation, images, packaged
+from crackwatch import dataset, evaluation, images, learned, packaged
 from crackwatch.agreement import pixels_sha256
+from crackwatch.errors import PromiseError
 from crackwatch.learned import LEARNED_FILE
-from crackwatch.registry import MODEL_FILE, Card, DataOrigin, Drawn, Golden, Registry
+from crackwatch.promise import Examples
+from crackwatch.registry import (
+    MODEL_FILE,
+    Card,
+    DataOrigin,
+    Drawn,
+    Golden,
+    Registry,
+    TiledThreshold,
+)
 from crackwatch.runtime import Classifier, load
 from crackwatch.starters import draw_golden, install_starter
+from crackwatch.training.describing import tiled_by_default
 
 VALIDATIONS = ("valid_balanced", "valid_unbalanced")
 
@@ -74,6 +85,7 @@ def ship(models: Path, model_id: str, data: Path, destination: Path) -> Card:
             ),
             "golden": _golden(load(folder, card, "keras"), card.threshold.value),
             "scores": scores,
+            "tiled": card.tiled or _tiled(folder, card),
             "files": {name: card.files[name] for name in _TRAVELS},
             "notes": _NOTES,
             "decisions": (),
@@ -88,6 +100,19 @@ def ship(models: Path, model_id: str, data: Path, destination: Path) -> Card:
         install_starter(Registry(Path(scratch) / "models"), staged)
         shutil.copytree(staged, destination, dirs_exist_ok=True)
     return shipped
+
+
+def _tiled(folder: Path, card: Card) -> TiledThreshold | None:
+    """For a model that was made before cards had a threshold of photographs."""
+    known = learned.read(folder)
+    if known is None or not len(known.out_of_fold):
+        return None
+    rows = known.out_of_fold
+    examples = Examples.of_logits(known.logits[rows], known.labels[rows], known.groups[rows])
+    try:
+        return tiled_by_default(examples, card.threshold.value, known.reviewed[rows])
+    except PromiseError:
+        return None  # too few normals: its card says nothing of photographs
 
 
 def _measured(classifier: Classifier, folder: Path, threshold: float) -> evaluation.Measures:

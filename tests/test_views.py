@@ -1,0 +1,103 @@
+"""Claims about a picture's views: what is scored of it, and what their scores come to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from crackwatch.domain import Label, Light
+from crackwatch.runtime import SIDE
+from crackwatch.tiling import Layout, end_px, lay_out
+from crackwatch.views import Rule, judged, see
+
+RULE = Rule(threshold=0.1, tiled_threshold=0.5, min_tiles=1)
+
+
+class Wall:
+    """A photograph whose tile number i is grey i, cut in pieces of three, from the last one on."""
+
+    def __init__(self, width: int = 1000, height: int = 700, overlap: int = 32) -> None:
+        self.width, self.height, self.overlap = width, height, overlap
+        self.layout: Layout = lay_out(width, height, overlap)
+
+    def tiles(self) -> Iterator[tuple[NDArray[np.intp], NDArray[np.uint8]]]:
+        numbers = np.arange(len(self.layout))[::-1]
+        for start in range(0, len(numbers), 3):
+            these = numbers[start : start + 3]
+            tiles = np.zeros((len(these), SIDE, SIDE, 3), np.uint8)
+            tiles[:] = these[:, None, None, None]
+            yield these, tiles
+
+
+def _light(picture: NDArray[np.uint8]) -> Light:
+    return Light(float(picture.mean()), 1.0)
+
+
+def test_a_small_picture_is_one_view_and_judged_by_its_own_threshold() -> None:
+    emitted: list[NDArray[np.uint8]] = []
+    picture = np.full((SIDE, SIDE, 3), 9, np.uint8)
+    seen = see(picture, emitted.append, _light)
+    assert [each is picture for each in emitted] == [True]
+    assert seen.light == Light(9.0, 1.0)
+    found = judged(seen, np.array([0.2], np.float32), RULE)
+    assert (found.verdict, found.threshold, found.photograph) == (Label.ANOMALY, 0.1, None)
+    assert found.score == float(np.float32(0.2))
+
+
+def test_scores_come_back_to_their_tiles_whatever_the_order_of_decoding() -> None:
+    wall = Wall()
+    emitted: list[NDArray[np.uint8]] = []
+    seen = see(wall, emitted.append)
+    views = np.concatenate(emitted)
+    assert len(views) == len(wall.layout) == 5 * 4
+    scores = (views[:, 0, 0, 0] / 100).astype(np.float32)  # of tile i: i / 100
+    found = judged(seen, scores, Rule(0.9, 0.17))
+    assert found.verdict is Label.ANOMALY
+    assert found.score == float(np.float32(0.19))
+    kept = found.photograph
+    assert kept is not None
+    assert (kept.width, kept.height, kept.tiles, kept.tiles_over) == (1000, 700, 20, 3)
+    assert [box.score for box in kept.boxes] == pytest.approx([0.19, 0.18, 0.17])
+    assert (kept.boxes[0].x, kept.boxes[0].y) == (1000 - SIDE, 700 - SIDE)
+
+
+def test_the_rule_may_ask_for_neighbours() -> None:
+    wall = Wall()
+    seen = see(wall, lambda _: None)
+    lonely = np.zeros(20, np.float32)
+    lonely[[0, 19]] = 0.8  # opposite corners
+    assert judged(seen, lonely, Rule(0.1, 0.5, min_tiles=2)).verdict is Label.NORMAL
+    pair = np.zeros(20, np.float32)
+    pair[[0, 1]] = 0.8
+    assert judged(seen, pair, Rule(0.1, 0.5, min_tiles=2)).verdict is Label.ANOMALY
+
+
+def test_the_light_of_a_photograph_is_the_mean_of_its_tiles() -> None:
+    seen = see(Wall(), lambda _: None, _light)
+    assert seen.light == Light(float(np.arange(20).mean()), 1.0)
+
+
+@pytest.mark.parametrize("broken", [float("nan"), 1.5, -0.1])
+def test_a_score_that_is_no_probability_is_refused(broken: float) -> None:
+    small = see(np.zeros((SIDE, SIDE, 3), np.uint8), lambda _: None)
+    with pytest.raises(ValueError, match="not a probability"):
+        judged(small, np.array([broken], np.float32), RULE)
+    scores = np.zeros(20, np.float32)
+    scores[7] = broken
+    with pytest.raises(ValueError, match="not a probability"):
+        judged(see(Wall(), lambda _: None), scores, RULE)
+
+
+def test_a_length_is_told_where_the_scale_is_known_only() -> None:
+    seen = see(Wall(), lambda _: None)
+    scores = np.zeros(20, np.float32)
+    scores[-3:] = 0.9  # decoded last: tiles 2, 1 and 0
+    without = judged(seen, scores, RULE).photograph
+    within = judged(seen, scores, RULE, mm_per_px=0.5).photograph
+    assert without is not None and without.length_mm is None
+    # three tiles in a row, 195 px from one to the next, and what lies beyond either end
+    assert within is not None
+    assert within.length_mm == pytest.approx((2 * 195 + 2 * end_px(32)) * 0.5)
