@@ -110,19 +110,10 @@ class Process:
             return int(books.execute("SELECT count(*) FROM inspections").fetchone()[0])
 
 
-@pytest.fixture(scope="session")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A station made once by ``init``; tests copy it."""
-    root = tmp_path_factory.mktemp("made") / "station"
-    done = crackwatch("init", root)
-    assert done.returncode == 0, done.stderr
-    return root
-
-
 @pytest.fixture
-def station(made: Path, tmp_path: Path) -> Iterator[Process]:
+def station(made_station: Path, tmp_path: Path) -> Iterator[Process]:
     root = tmp_path / "station"
-    shutil.copytree(made, root)
+    shutil.copytree(made_station, root)
     process = Process(root)
     yield process
     if process.child is not None and process.child.poll() is None:
@@ -413,8 +404,10 @@ def test_a_database_locked_by_another_process_only_delays(station: Process) -> N
     assert station.stop()[0] == 0
 
 
-def test_the_state_tells_a_pause_from_a_trouble_that_work_goes_on_beside(made: Path) -> None:
-    daemon = Daemon(load(made / "config.toml", {}))
+def test_the_state_tells_a_pause_from_a_trouble_that_work_goes_on_beside(
+    made_station: Path,
+) -> None:
+    daemon = Daemon(load(made_station / "config.toml", {}))
     assert daemon.state() == "running"
     daemon.board.report("events_lost", "warning", "files came too fast")
     assert daemon.state() == "running"
