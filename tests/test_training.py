@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -27,7 +27,7 @@ from crackwatch.registry import MODEL_FILE, Card, Registry
 from crackwatch.runtime import GRAPH_FILE, Classifier, load
 from crackwatch.runtime.openvino import build
 from crackwatch.runtime.reference import KerasClassifier
-from crackwatch.training import calibration, recipes, retraining
+from crackwatch.training import calibration, honest, recipes, retraining
 from crackwatch.training.making import Exporting
 from crackwatch.training.replaying import Lately, Recent
 from crackwatch.training.retraining import Tools
@@ -560,15 +560,23 @@ class TestRetraining:
         assert taught.registry.champion() == result.model
 
         # With more reviews it begins again where that one began: those weights know none of them.
+        class Begun(Silent):
+            def training(self, steps: Mapping[str, int]) -> None:
+                raise KeyboardInterrupt  # how the trainings themselves go is known by now
+
         draw(tmp_path / "reviewed", 25, 26, seed=12)
-        again = retraining.retrain(
-            taught.registry, asked(tmp_path, promote="never", epochs=1), TOOLS, Silent()
-        )
-        assert taught.registry.card(again.model).parent == champion
-        assert "the champion judged 48 of these pictures out of fold and 3 that" in again.reason
-        known = learned.read(taught.registry.folder_of(again.model))
-        assert known is not None
-        assert len(known.out_of_fold) == 51
+        begun = Begun()
+        with pytest.raises(KeyboardInterrupt):
+            retraining.retrain(taught.registry, asked(tmp_path), TOOLS, begun)
+        assert begun.stages[-1].endswith(f"continuing from {champion}")
+        files = dataset.list_files(dataset.find_layout(tmp_path / "reviewed"))
+        with dataset.load(files, decode, tmp_path) as pictures:
+            groups = dataset.kinship(pictures).group_of
+            met = honest.champion_scores(taught.registry, load, pictures, groups)
+        assert isinstance(met, honest.Champion)
+        assert met.id == result.model
+        assert np.isfinite(met.scores).all()
+        assert "the champion judged 48 of these pictures out of fold and 3 that" in met.note
         taught.registry.promote(champion)
 
     def test_too_few_reviews_are_refused_by_their_own_folder(
