@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -27,7 +28,7 @@ from crackwatch.registry import MODEL_FILE, Card, Registry
 from crackwatch.runtime import GRAPH_FILE, Classifier, load
 from crackwatch.runtime.openvino import build
 from crackwatch.runtime.reference import KerasClassifier
-from crackwatch.training import calibration, honest, recipes, retraining
+from crackwatch.training import calibration, honest, making, recipes, retraining
 from crackwatch.training.making import Exporting
 from crackwatch.training.replaying import Lately, Recent
 from crackwatch.training.retraining import Tools
@@ -310,6 +311,7 @@ class Taught:
     disagreed: Silent
     at_last: Silent
     left: tuple[dict[str, bytes], dict[str, bytes]]  # of the models, after each failure
+    kept: Path  # a copy of all that was trained, as the last failure left it
 
 
 @pytest.fixture(scope="module")
@@ -338,8 +340,10 @@ def taught(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Taught:
     with pytest.raises(ModelDisagrees):
         retraining.retrain(registry, asked(pictures), bad, disagreed)
     second = contents(registry.folder)
+    kept = tmp_path_factory.mktemp("kept") / "training"
+    shutil.copytree(registry.folder / ".training", kept)
     result = retraining.retrain(registry, asked(pictures), TOOLS, at_last)
-    return Taught(registry, result, interrupted, disagreed, at_last, (first, second))
+    return Taught(registry, result, interrupted, disagreed, at_last, (first, second), kept)
 
 
 class TestRetraining:
@@ -419,10 +423,21 @@ class TestRetraining:
             Recent(7, os.fsencode(pictures / "train/anomaly/001.png"), 0.001, False, "older"),
             Recent(6, os.fsencode(pictures / "train/anomaly/gone.png"), 0.9, True, "older"),
         ]
+        # The folds are taken up as they were: the weights that are published are learned anew.
+        work = taught.registry.folder / ".training"
+        shutil.copytree(taught.kept, work)
+        (whole,) = work.glob("*/whole")
+        shutil.rmtree(whole)
+        watcher = Silent()
         try:
-            again = retraining.retrain(taught.registry, asked(pictures), TOOLS, Silent())
+            again = retraining.retrain(taught.registry, asked(pictures), TOOLS, watcher)
         finally:
             RECENT.clear()
+        assert watcher.epochs == [("whole", number) for number in range(1, 9)]
+        published = [taught.registry.folder_of(each.model) for each in (first, again)]
+        weights = [making.load(folder / MODEL_FILE).get_weights() for folder in published]
+        for before, now in zip(*weights, strict=True):
+            np.testing.assert_array_equal(before, now)
         cards = [taught.registry.card(each.model) for each in (first, again)]
         known = [learned.read(taught.registry.folder_of(card.id)) for card in cards]
         assert known[0] is not None
