@@ -241,16 +241,17 @@ def test_once_inspects_what_is_there_and_stops(station: Process, normal: str) ->
     assert audit[place] == report["normal"]
     assert audit["flagged"] == report["anomaly"]
     assert len(list(station.inbox.glob("*.jpg"))) == (report["normal"] if normal == "keep" else 0)
-    again = crackwatch("run", "--once", "--config", station.config)
-    assert again.returncode == 0
-    assert station.count() == 30
+    if normal == "keep":  # they are still there, and known
+        again = crackwatch("run", "--once", "--config", station.config)
+        assert again.returncode == 0
+        assert station.count() == 30
 
 
 def test_status_tells_how_many_doubtful_pictures_wait_for_an_eye(station: Process) -> None:
     for index, data in enumerate(drawn(4, seed=100)):
         (station.inbox / f"{index}.jpg").write_bytes(data)
-    assert crackwatch("run", "--once", "--config", station.config).returncode == 0
     station.start()
+    station.wait_until(lambda: station.count() == 4)
     assert station.status()["review_band"] is None  # it has no band
     station.stop()
     band: dict[str, Any] = {
@@ -265,16 +266,19 @@ def test_status_tells_how_many_doubtful_pictures_wait_for_an_eye(station: Proces
     station.stop()
 
 
-def test_killed_ten_times_in_three_thousand_pictures_nothing_is_lost_or_counted_twice(
-    station: Process,
+@pytest.mark.parametrize(
+    ("kills", "count"), [(4, 1200), pytest.param(10, 3000, marks=pytest.mark.slow)]
+)
+def test_killed_again_and_again_nothing_is_lost_or_counted_twice(
+    station: Process, kills: int, count: int
 ) -> None:
     """Real SIGKILLs at random moments; the seed is printed with a failure."""
     seed = int(os.environ.get("CRACKWATCH_SEED", "20261123"))
     chance = random.Random(seed)
     pictures = [*drawn(40), jpeg(dark=True), jpeg(dark=False), b"not a picture"]
-    for index in range(3000):
+    for index in range(count):
         (station.inbox / f"{index:04}.jpg").write_bytes(pictures[index % len(pictures)])
-    for kill in range(10):
+    for kill in range(kills):
         station.start(wait=False)
         before = station.count()
         # somewhere in this process's own share of the work, or while it is still starting
@@ -283,16 +287,16 @@ def test_killed_ten_times_in_three_thousand_pictures_nothing_is_lost_or_counted_
         status, _ = station.stop(signal.SIGKILL)
         assert status == -signal.SIGKILL
     unfinished = station.count()
-    assert unfinished < 3000, f"seed {seed}: the kills came too late to prove anything"
+    assert unfinished < count, f"seed {seed}: the kills came too late to prove anything"
     station.start(once=True, wait=False)
     assert station.child is not None
     assert station.child.wait(90) == 0, station.log.read_text(errors="replace")[-3000:]
     found = station.rows()
-    assert len(found) == len({row["source"] for row in found}) == 3000, f"seed {seed}"
+    assert len(found) == len({row["source"] for row in found}) == count, f"seed {seed}"
     assert all(row["filed_at"] for row in found), f"seed {seed}"
     audit = station.audit()
     assert audit["ok"], (seed, audit)
-    assert audit["arrived"] == 3000
+    assert audit["arrived"] == count
     assert audit["pending"] == 0
 
 
