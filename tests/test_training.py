@@ -433,7 +433,9 @@ class TestRetraining:
         shutil.rmtree(whole)
         watcher = Silent()
         try:
-            again = retraining.retrain(taught.registry, asked(pictures), TOOLS, watcher)
+            again = retraining.retrain(
+                taught.registry, asked(pictures, mm_per_px=0.25), TOOLS, watcher
+            )
         finally:
             RECENT.clear()
         assert watcher.epochs == [("whole", number) for number in range(1, 9)]
