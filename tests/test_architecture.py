@@ -76,7 +76,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "synthetic": {"runtime"},
     "learned": set(),
     "promise": set(),
-    "tiled_promise": {"promise"},
+    "tails": {"promise"},  # its intervals
+    "tiled_promise": {"promise", "tails"},
     "tiled_words": {"tiled_promise"},  # its types; and from which score on a label is doubted
     "heatmaps": {"runtime", "runtime.weights"},
     "starters": {"agreement", "registry", "runtime", "runtime.openvino", "synthetic"},
@@ -127,7 +128,7 @@ DOORS: dict[str, set[str]] = {
     "rich": {"reporting.render_table", "cli.progress", "cli.retrain", "demo"},
     "sklearn": {"evaluation", "evaluation.curves"},
     "scipy": {
-        "evaluation", "promise", "tiled_promise", "training.calibration", "training.deciding",
+        "evaluation", "promise", "tails", "tiled_promise", "training.calibration", "training.deciding",
         "training.findings", "training.gate", "training.honest",
         "training.retraining",
     },

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from scipy.special import logit
 from scipy.stats import beta, binom, expon, genpareto, logistic, norm
 
-from crackwatch import promise, tiled_promise, tiling
+from crackwatch import promise, tails, tiled_promise, tiling
 from crackwatch.domain import Label
 from crackwatch.errors import PromiseError
 from crackwatch.promise import Examples
 from crackwatch.settings import ImageSettings
-from crackwatch.tiled_promise import Basis, Wish, choose, fit_tail
+from crackwatch.tiled_promise import Basis, Wish, choose
 from crackwatch.training import gate
 from crackwatch.verdict import judge_tiles
 
@@ -249,7 +249,7 @@ def test_pictures_of_the_same_concrete_count_once() -> None:
 def test_a_rates_logit_has_that_rate(scale: float, shape: float, rate: float, seed: int) -> None:
     random = np.random.default_rng(seed)
     normals = -8 + genpareto.rvs(shape, scale=scale, size=600, random_state=random)
-    tail = fit_tail(normals)
+    tail = tails.fit(normals)
     at = tail.logit_of(rate)
     if rate < tail.share:
         assert tail.rate(at) == pytest.approx(rate, rel=1e-6)
@@ -261,7 +261,7 @@ def test_a_rates_logit_has_that_rate(scale: float, shape: float, rate: float, se
 def test_the_fit_finds_the_tail_that_was_drawn(shape: float) -> None:
     random = np.random.default_rng(29)
     normals = genpareto.rvs(shape, scale=1.5, size=1_000_000, random_state=random)
-    tail = fit_tail(normals)
+    tail = tails.fit(normals)
     assert tail.shape == pytest.approx(shape, abs=0.07)
     assert tail.scale == pytest.approx(1.5 + shape * tail.start, rel=0.07)  # as of any start
 
@@ -291,7 +291,7 @@ def test_the_proved_bound_holds_beside_an_estimate() -> None:
     broken = 0
     for _ in range(300):
         normals = random.normal(-9, 2.5, 1_000)
-        at = fit_tail(normals).logit_of(0.001)
+        at = tails.fit(normals).logit_of(0.001)
         bound = tiled_promise.bound_wherever(int((normals >= at).sum()), 1_000, 0.95)
         broken += float(norm.sf(at, -9, 2.5)) > bound
     assert broken <= 15
@@ -313,8 +313,8 @@ def test_a_few_cracks_among_the_normals_set_the_threshold_and_it_is_said() -> No
 
 def test_few_normals_are_no_tail() -> None:
     with pytest.raises(PromiseError) as refused:
-        choose(usual(tiled_promise.FEWEST_NORMALS - 1), Wish(30, 40), Basis.ESTIMATED)
-    assert refused.value.needed == tiled_promise.FEWEST_NORMALS
+        choose(usual(tails.FEWEST_NORMALS - 1), Wish(30, 40), Basis.ESTIMATED)
+    assert refused.value.needed == tails.FEWEST_NORMALS
     given_to_few = tiled_promise.at(usual(100), Wish(30, 40), 0.9)
     assert given_to_few.estimate is None
     assert given_to_few.bound == 1000
