@@ -74,7 +74,7 @@ demo: setup ## watch a station judge drawn concrete, truth beside verdict
 
 .PHONY: test
 test: setup ## every test but the slow ones, and at least 85 % of the lines
-	@$(BIN)/python -m pytest -n auto --cov -m "not slow" $(ARGS)
+	@$(BIN)/python -m pytest -n auto --dist loadgroup --cov -m "not slow" $(ARGS)
 
 .PHONY: check
 check: setup ## what CI runs: format, lint, types, then the tests

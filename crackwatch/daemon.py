@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
 from typing import Final
 
-from crackwatch import belonging, champion, inbox, locking, logs, suspects
+from crackwatch import belonging, champion, inbox, locking, logs, scales, suspects
 from crackwatch.arrivals import gate as gate_module
 from crackwatch.arrivals.intake import Backlog, Intake
 from crackwatch.arrivals.known import Known
@@ -275,6 +275,7 @@ class Daemon:
         # ready to work, and told so before the recovery: a full disk may hold that up for hours, and
         # a service manager that gives up waiting would only begin it again
         notify("READY=1")
+        self._tend_scale()  # a run with --once may be over before the next look
         # before anything new is looked at: a name that is still owed a move is not free
         moves = self._inspector.recover()
         self._inspector.guarded(self._load_books)
@@ -299,6 +300,7 @@ class Daemon:
             if time.monotonic() >= next_status_s:
                 self._conditions.tend()
                 self._tend_drift()
+                self._tend_scale()
                 self._write_status(self.state())
                 next_status_s = time.monotonic() + _STATUS_S
         return self._end(threads)
@@ -515,6 +517,19 @@ class Daemon:
             inspected,
             due=due,
         )
+
+    def _tend_scale(self) -> None:
+        """Says so while photographs and the model in force are of scales far apart."""
+        judging, images = self._inspector.judging, self._settings.images
+        found = None
+        if images.larger == "tile":  # else nothing is brought to the model's scale
+            found = scales.complaint(
+                images.mm_per_px, judging.mm_per_px, judging.classifier.model_id
+            )
+        if found is None:
+            self.board.clear("scale_far")
+        else:
+            self.board.report("scale_far", "warning", *found)
 
     def _sample_of_day(self, model_pk: int, day: date) -> tuple[list[drift_rows.Sampled], str]:
         settings = self._settings

@@ -11,6 +11,7 @@ import stat
 from collections.abc import Callable
 
 from crackwatch import inbox as inbox_module
+from crackwatch import scales
 from crackwatch.domain import Arrival
 from crackwatch.errors import Unreadable
 from crackwatch.images import Limits
@@ -42,10 +43,8 @@ class Decoder:
         return cost_bytes(data, self.limits, self._tiling(model_mm_per_px))
 
     def _tiling(self, model_mm_per_px: float | None) -> Tiling:
-        own = self._images.mm_per_px
-        if own is None or model_mm_per_px is None:
-            return Tiling(self._images.tile_overlap)
-        return Tiling(self._images.tile_overlap, own / model_mm_per_px)
+        scale = scales.factor(self._images.mm_per_px, model_mm_per_px)
+        return Tiling(self._images.tile_overlap, scale)
 
 
 class Cost:

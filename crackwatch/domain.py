@@ -27,6 +27,14 @@ class Label(enum.StrEnum):
 
 Verdict = Label
 
+# Labels as a person may write them, on the command line and in a table.
+LABEL_WORDS = {
+    "crack": Label.ANOMALY,
+    "ok": Label.NORMAL,
+    "anomaly": Label.ANOMALY,
+    "normal": Label.NORMAL,
+}
+
 
 class Outcome(enum.StrEnum):
     """How an inspection ended."""

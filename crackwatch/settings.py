@@ -132,7 +132,7 @@ class FileSettings(_Section):
 
 class ImageSettings(_Section):
     larger: Literal["tile", "resize", "quarantine"] = "tile"
-    tile_overlap: int = Field(default=32, ge=0, le=200)  # pixels at the model's scale
+    tile_overlap: int = Field(default=64, ge=0, le=200)  # pixels at the model's scale
     mm_per_px: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     overlay: bool = False
 

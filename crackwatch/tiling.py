@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from crackwatch.runtime import SIDE
 
-# Of a tile's side, beyond the centre of a chain's last tile. With it a chain is neither too long nor
-# too short on average, if 75 px of a crack are what makes a tile an anomaly (simulated: docs).
-END_SHARE = 0.25
+# How much of a crack is taken to make a tile an anomaly, where a chain's length is told. A crack then
+# ends anywhere between so many pixels into the chain's last tile and into the one that would follow.
+SEEN_PX = 75
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +67,16 @@ def boxes(
     """Where ``tiles`` (n,) lie in the photograph's own upright pixels: rows of x, y, w, h.
 
     ``width`` x ``height`` are the photograph's own; the layout's are those that it was resampled
-    to. Rounded outwards to whole pixels, inside the photograph: what was judged is in the box.
+    to. Each edge is rounded to the nearest whole pixel, which keeps a tile's scale best. These are
+    the pixels that are cut and judged as well as those that the row's boxes name.
     """
-    own, judged = np.array([width, height]), np.array([layout.width, layout.height])
     corners = layout.origins[tiles]  # (n, 2)
-    # in whole numbers: a float would be a pixel off now and then
-    first = corners * own // judged
-    behind = -(-(corners + SIDE) * own // judged)
-    return np.concatenate([first, behind - first], axis=1)
+    own, judged = np.array([width, height]), np.array([layout.width, layout.height])
+    # in whole numbers, so that every machine rounds alike
+    first = (2 * corners * own + judged) // (2 * judged)
+    behind = (2 * (corners + SIDE) * own + judged) // (2 * judged)
+    first = np.minimum(first, own - 1)
+    return np.concatenate([first, np.maximum(behind - first, 1)], axis=1)
 
 
 # ------------------------------------------------------------------------------- which tiles touch
@@ -119,11 +121,20 @@ def clusters(mask: NDArray[np.bool_]) -> list[NDArray[np.intp]]:
     return [np.array(each, np.intp) for each in found]
 
 
-def chain_length_px(layout: Layout, cluster: NDArray[np.intp]) -> float:
+def end_px(overlap: int) -> float:
+    """How far beyond the centre of a chain's last tile a crack along it ends, on average.
+
+    Below 0 where tiles overlap so much that the crack ends before that centre.
+    """
+    return SEEN_PX + (SIDE - overlap) / 2 - SIDE / 2
+
+
+def chain_length_px(layout: Layout, cluster: NDArray[np.intp], overlap: int) -> float:
     """How long the chain of a connected cluster's tiles is, in pixels at the model's scale.
 
     The longest of the shortest ways between two of its tiles, from centre to centre through tiles
-    that touch, and END_SHARE of a tile beyond the centre at either end. An indication of the length
+    that touch, and ``end_px`` beyond the centre at either end; SEEN_PX at least. ``overlap`` is that
+    of the layout. An indication of the length
     of one unbranched crack, no measurement: a tile says that there is a crack in it, not where.
     What it is worth is in docs/photographs-verdict.md; a branch, a wiggle inside a tile, and what
     lies beyond the photograph's edge are not in it.
@@ -139,7 +150,7 @@ def chain_length_px(layout: Layout, cluster: NDArray[np.intp]) -> float:
         while length > longest:
             longest = length
             farthest, length = _farthest(farthest, members, centres, layout.shape)
-    return longest + 2 * END_SHARE * SIDE
+    return max(longest + 2 * end_px(overlap), SEEN_PX)
 
 
 def _outermost(cluster: NDArray[np.intp], columns: int) -> set[int]:

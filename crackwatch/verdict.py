@@ -87,7 +87,7 @@ def photograph(
     length_mm = None
     if mm_per_px is not None and judged.verdict is Label.ANOMALY:
         chains = [each for each in judged.clusters if len(each) >= judged.min_tiles]
-        longest_px = max(tiling.chain_length_px(layout, each) for each in chains)
+        longest_px = max(tiling.chain_length_px(layout, each, overlap) for each in chains)
         length_mm = longest_px * width / layout.width * mm_per_px
     return Photograph(
         width=width,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -18,6 +20,14 @@ def metu() -> Path:
     if not (folder / "valid_unbalanced").is_dir():
         pytest.skip(f"no METU photographs in {folder}; name their folder in $CRACKWATCH_METU")
     return folder
+
+
+@pytest.fixture(scope="session")
+def made_station(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A station as ``init`` makes it; never written to: tests copy it."""
+    root = tmp_path_factory.mktemp("made") / "station"
+    subprocess.run([sys.executable, "-m", "crackwatch", "init", str(root)], check=True, timeout=100)
+    return root
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_daemon import Process, crackwatch, made, station  # noqa: F401 (fixtures)
+from tests.test_daemon import Process, crackwatch, station  # noqa: F401 (fixtures)
 
 pytestmark = [pytest.mark.slow, pytest.mark.real_pictures, pytest.mark.timeout(900)]
 
@@ -127,7 +127,7 @@ def test_a_picture_is_committed_within_a_second_of_being_closed(
 
 
 def test_memory_does_not_grow_with_the_backlog(
-    made: Path,  # noqa: F811 (pytest's way)
+    made_station: Path,
     tmp_path: Path,
     metu: Path,
 ) -> None:
@@ -135,7 +135,7 @@ def test_memory_does_not_grow_with_the_backlog(
     peaks_mib: dict[int, float] = {}
     for count in (2_000, 20_000):
         root = tmp_path / str(count)
-        shutil.copytree(made, root)
+        shutil.copytree(made_station, root)
         process = Process(root)
         pictures = sorted((metu / "train" / "normal").iterdir())
         for index in range(count):

@@ -30,6 +30,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "logs": set(),
     "locking": set(),
     "tiling": {"runtime"},  # the side of the model's input
+    "scales": set(),
     "score_map": set(),
     "verdict": {"score_map", "tiling"},
     "views": {"examining", "runtime", "tiling", "verdict"},
@@ -72,7 +73,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "arrivals", "batching", "champion", "health", "heartbeat", "housekeeping", "pipeline",
         "registry", "settings",
     },
-    "decoding": {"images", "inbox", "runtime", "settings", "views"},
+    "decoding": {"images", "inbox", "runtime", "scales", "settings", "views"},
     "marked": {"filing", "images", "inbox", "score_map"},
     "belonging": {"inbox"},
     "conditions": {"health", "settings"},
@@ -81,12 +82,13 @@ MAY_IMPORT: dict[str, set[str]] = {
         "filing", "health", "heartbeat",
         "housekeeping",
         "images", "inbox", "inspector", "locking", "logs", "marked", "pipeline", "registry",
-        "settings", "store", "suspects",
+        "scales", "settings", "store", "suspects",
     },
     "synthetic": {"runtime"},
     "learned": set(),
     "promise": set(),
-    "tiled_promise": {"promise"},
+    "tails": {"promise"},  # its intervals
+    "tiled_promise": {"promise", "tails"},
     "tiled_words": {"tiled_promise"},  # its types; and from which score on a label is doubted
     "heatmaps": {"runtime", "runtime.weights"},
     "starters": {"agreement", "registry", "runtime", "runtime.openvino", "synthetic"},
@@ -137,7 +139,7 @@ DOORS: dict[str, set[str]] = {
     "rich": {"reporting.render_table", "cli.progress", "cli.retrain", "demo"},
     "sklearn": {"evaluation", "evaluation.curves"},
     "scipy": {
-        "evaluation", "promise", "tiled_promise", "training.calibration", "training.deciding",
+        "evaluation", "promise", "tails", "tiled_promise", "training.calibration", "training.deciding",
         "training.findings", "training.gate", "training.honest",
         "training.retraining",
     },

@@ -251,7 +251,7 @@ def test_a_photograph_is_judged_in_tiles_and_says_which(
     station: Path, classify: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     picture = wall(700, 500, (1, 1))
-    layout = lay_out(700, 500, 32)
+    layout = lay_out(700, 500, 64)
     registry = Registry(station / "models")
     classifier = load(registry.folder_of("second"), registry.card("second"))
     tiles = [picture[y : y + SIDE, x : x + SIDE] for x, y in layout.origins]
@@ -289,11 +289,30 @@ def test_a_threshold_that_is_asked_for_is_that_of_photographs_as_well(
     classify: Run, tmp_path: Path
 ) -> None:
     (tmp_path / "wall.jpg").write_bytes(wall_jpeg(600, 500))
-    for threshold, over in (("0", 9), ("1", 0)):
+    for threshold, over in (("0", 12), ("1", 0)):
         _, out, err = classify(tmp_path, "--threshold", threshold, "--format", "json")
         [entry] = json.loads(out)
         assert (entry["threshold"], entry["tiles_over"]) == (float(threshold), over)
         assert f"(model second, threshold {threshold} of photographs" in err
+
+
+def test_photographs_of_a_scale_far_from_the_models_are_told(
+    station: Path, classify: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "wall.jpg").write_bytes(wall_jpeg(600, 500))
+    file = station / "models/second/card.json"
+    original = file.read_text()
+    monkeypatch.setenv("CRACKWATCH_IMAGES__MM_PER_PX", "0.5")
+    try:
+        file.write_text(json.dumps({**json.loads(original), "mm_per_px": 0.2}))
+        status, out, err = classify(tmp_path, "--format", "json")
+    finally:
+        file.write_text(original)
+    assert status == EXIT_DONE
+    assert json.loads(out)[0]["tiles"] == len(lay_out(1500, 1250, 64))
+    assert "warning: a pixel shows 0.5 mm here" in err
+    assert "photographs are enlarged 2.5 times" in err
+    assert "warning" not in classify(tmp_path)[2]  # nobody knows the model's
 
 
 def test_an_overlay_is_written_of_each_photograph_and_over_nothing(

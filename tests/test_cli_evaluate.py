@@ -14,7 +14,7 @@ import pytest
 
 from crackwatch.domain import Label
 from crackwatch.registry import Registry
-from tests.labelled import Silent, asked, draw
+from tests.labelled import draw
 
 
 def run(*arguments: object, check: int = 0) -> subprocess.CompletedProcess[str]:
@@ -75,45 +75,52 @@ class TestEvaluate:
 
 @pytest.fixture(scope="module")
 def station(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A station with a champion that a tiny training made."""
-    from crackwatch.cli.workshop import tools
-    from crackwatch.settings import load
-    from crackwatch.training import retraining
+    """A station with the shipped model, and labelled pictures, one of them broken.
+
+    What a training of its own makes of one, ``test_cli_retrain`` evaluates.
+    """
+    from crackwatch import packaged
+    from crackwatch.starters import install_starter
 
     folder = tmp_path_factory.mktemp("station")
     (folder / "config.toml").touch()
-    draw(folder / "dataset", 55, 60)
-    settings = load(folder / "config.toml", {})
-    retraining.retrain(
-        Registry(settings.folders.models),
-        asked(settings.folders.dataset),
-        tools(settings),
-        Silent(),
-    )
+    install_starter(Registry(folder / "models"), packaged.starter())
     draw(folder / "valid", 12, 20, seed=5)
     (folder / "valid/anomaly/broken.png").write_bytes(b"\x89PNG\r\n\x1a\n but no more")
     return folder
 
 
-@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 class TestEvaluateAModel:
-    def test_the_document_and_the_plots(self, station: Path) -> None:
-        done = run(
-            *("evaluate", "--data", station / "valid", "--config", station / "config.toml"),
-            *("--plots", station / "plots", "--format", "json"),
+    def test_the_document_plots_and_sheets_without_tensorflow(self, station: Path) -> None:
+        code = (
+            "import sys\n"
+            "from crackwatch.cli import execute\n"
+            "status = execute(sys.argv[1:])\n"
+            "assert not {'tensorflow', 'keras', 'matplotlib.pyplot'} & set(sys.modules)\n"
+            "sys.exit(status)\n"
         )
+        arguments = ("evaluate", "--data", station / "valid", "--config", station / "config.toml")
+        more = ("--plots", station / "plots", "--threshold", "0.999999", "--format", "json")
+        done = subprocess.run(
+            [sys.executable, "-c", code, *map(str, (*arguments, *more))],
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stderr == ""
         document = json.loads(done.stdout)
         assert document["model"] == Registry(station / "models").champion()
         assert document["n"] == 32
         assert document["tp"] + document["fn"] == 12
+        assert document["fn"] > 0  # the sheets have something to show
         assert document["fp"] + document["tn"] == 20
         low, high = document["recall_interval"]
         assert 0 <= low <= document["recall"] <= high <= 1
         assert [Path(problem["path"]).name for problem in document["problems"]] == ["broken.png"]
         names = [Path(file).name for file in document["plots"]]
         assert names[0] == "overview.png" and names[-1] == "errors.png"
+        assert len(names) == 8
         assert sorted(file.name for file in (station / "plots").iterdir()) == sorted(names)
-        assert done.stderr == ""
 
     def test_a_threshold_that_is_given_goes_first(self, station: Path) -> None:
         done = run(
@@ -123,25 +130,13 @@ class TestEvaluateAModel:
         document = json.loads(done.stdout)
         assert (document["threshold"], document["tp"], document["fp"]) == (0, 12, 20)
         assert document["precision"] == pytest.approx(12 / 32)
+        assert document["plots"] == []  # none were asked for
 
     def test_the_table_names_what_was_left_out(self, station: Path) -> None:
         done = run("evaluate", "--data", station / "valid", "--config", station / "config.toml")
         assert "broken.png" in done.stderr
         assert "32, 1 more could not be read" in done.stdout
         assert "escapes (FN)" in done.stdout
-
-    def test_it_does_without_tensorflow(self, station: Path) -> None:
-        code = (
-            "import sys\n"
-            "from crackwatch.cli import execute\n"
-            "status = execute(sys.argv[1:])\n"
-            "assert not {'tensorflow', 'keras'} & set(sys.modules)\n"
-            "sys.exit(status)\n"
-        )
-        arguments = ["evaluate", "--data", station / "valid", "--config", station / "config.toml"]
-        subprocess.run(
-            [sys.executable, "-c", code, *map(str, arguments)], check=True, capture_output=True
-        )
 
     def test_another_model_of_the_folder_can_be_named(self, station: Path) -> None:
         done = run(
@@ -151,59 +146,8 @@ class TestEvaluateAModel:
         )
         assert "no model no-such-model" in done.stderr
 
-
-@pytest.fixture(scope="module")
-def started(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A station with the shipped model, and drawn concrete, of which it misjudges some."""
-    from crackwatch import images, packaged, synthetic
-    from crackwatch.starters import install_starter
-
-    folder = tmp_path_factory.mktemp("started")
-    (folder / "config.toml").touch()
-    install_starter(Registry(folder / "models"), packaged.starter())
-    for seed in range(100, 110):
-        for label in ("anomaly", "normal"):
-            (folder / "valid" / label).mkdir(parents=True, exist_ok=True)
-            picture = synthetic.draw(seed, crack=label == "anomaly")
-            file = folder / "valid" / label / f"{seed}.png"
-            file.write_bytes(images.encode_png(picture))
-    return folder
-
-
-class TestPictures:
-    def test_plots_and_sheets_are_written_and_named_without_tensorflow(self, started: Path) -> None:
-        code = (
-            "import sys\n"
-            "from crackwatch.cli import execute\n"
-            "status = execute(sys.argv[1:])\n"
-            "assert not {'tensorflow', 'keras', 'matplotlib.pyplot'} & set(sys.modules)\n"
-            "sys.exit(status)\n"
-        )
-        arguments = ("evaluate", "--data", started / "valid", "--config", started / "config.toml")
-        more = ("--plots", started / "plots", "--threshold", "0.999999", "--format", "json")
-        done = subprocess.run(
-            [sys.executable, "-c", code, *map(str, (*arguments, *more))],
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stderr
-        assert done.stderr == ""
-        document = json.loads(done.stdout)
-        assert document["fn"] > 0
-        names = [Path(file).name for file in document["plots"]]
-        assert names[0] == "overview.png" and names[-1] == "errors.png"
-        assert all(Path(file).is_file() for file in document["plots"])
-        assert len(names) == 8
-
-    def test_without_plots_there_are_none(self, started: Path) -> None:
-        done = run(
-            *("evaluate", "--data", started / "valid", "--config", started / "config.toml"),
-            *("--format", "json"),
-        )
-        assert json.loads(done.stdout)["plots"] == []
-
     def test_a_model_without_heat_maps_has_its_sheet_all_the_same(
-        self, started: Path, capsys: pytest.CaptureFixture[str]
+        self, station: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         from crackwatch import dataset, evaluation, images
         from crackwatch.cli.evaluate import _draw
@@ -217,11 +161,12 @@ class TestPictures:
         def decode(content: bytes) -> np.ndarray:
             return images.decode(content, images.Limits(10**6, "quarantine"))
 
-        files = dataset.list_files(dataset.find_layout(started / "valid"))
+        files = dataset.list_files(dataset.find_layout(station / "valid"))
         scored = evaluation.score_files(files, decode, Half())
         measures = evaluation.measure(scored.scores, scored.labels, 0.5)
-        (started / "other.keras").write_bytes(b"no archive")
-        drawn = _draw(started / "bare", scored, measures, "t", started / "other.keras", decode)
+        other = tmp_path / "other.keras"
+        other.write_bytes(b"no archive")
+        drawn = _draw(tmp_path / "bare", scored, measures, "t", other, decode)
         assert drawn[-1].name == "errors.png" and drawn[-1].is_file()
         assert "no heat maps" in capsys.readouterr().err
 
@@ -302,9 +247,6 @@ class TestPicturesLearnedFrom:
         without = document["without_near_duplicates"]
         assert (document["n"], without["n"]) == (12, 11)
         assert without["fp"] + without["tn"] == document["fp"] + document["tn"] - 1
-        table = self.evaluate(taught, familiar).stdout
-        assert "1 near duplicates of pictures that the model learned from" in table
-        assert "encoded-anew.jpg" in table
 
     def test_a_turned_copy_is_refused_unless_it_is_allowed(
         self, taught: Path, familiar: Path
@@ -324,6 +266,8 @@ class TestPicturesLearnedFrom:
         assert (document["n"], document["without_near_duplicates"]["n"]) == (13, 11)
         table = self.evaluate(taught, familiar, "--allow-training-pictures").stdout
         assert "1 learned from by the model" in table
+        assert "1 near duplicates of pictures that the model learned from" in table
+        assert "encoded-anew.jpg" in table
 
     def test_a_model_without_a_list_says_that_it_cannot_be_checked(
         self, taught: Path, familiar: Path
@@ -343,7 +287,8 @@ class TestPicturesLearnedFrom:
 
 @pytest.mark.real_pictures
 def test_the_starter_is_no_worse_than_the_notebook(metu: Path, tmp_path: Path) -> None:
-    """The figures that its card holds, and the ones to beat: F1 0.972 and 0.875."""
+    """The ones to beat: F1 0.972 and 0.875. The card is believed here for the balanced folder, which
+    the command goes through in the same way; ``make acceptance`` goes through both."""
     from crackwatch import packaged
     from crackwatch.registry import read_card
     from crackwatch.starters import install_starter
@@ -353,13 +298,15 @@ def test_the_starter_is_no_worse_than_the_notebook(metu: Path, tmp_path: Path) -
     (tmp_path / "config.toml").touch()
     card = read_card(packaged.starter())
     for name, least in (("valid_balanced", 0.972), ("valid_unbalanced", 0.875)):
-        done = run(
-            *("evaluate", "--data", metu / name, "--config", tmp_path / "config.toml"),
-            *("--format", "json"),
-        )
-        document = json.loads(done.stdout)
-        assert document["f1"] >= least
-        assert document["problems"] == []
-        for key in ("tp", "fn", "fp", "tn"):
-            assert document[key] == card.scores[name][key]
-        np.testing.assert_allclose(document["pr_auc"], card.scores[name]["pr_auc"], atol=1e-4)
+        assert card.scores[name]["f1"] >= least
+    done = run(
+        *("evaluate", "--data", metu / "valid_unbalanced", "--config", tmp_path / "config.toml"),
+        *("--format", "json"),
+    )
+    document = json.loads(done.stdout)
+    assert document["problems"] == []
+    known = card.scores["valid_unbalanced"]
+    for key in ("tp", "fn", "fp", "tn"):
+        assert document[key] == known[key]
+    assert document["f1"] >= 0.875
+    np.testing.assert_allclose(document["pr_auc"], known["pr_auc"], atol=1e-4)

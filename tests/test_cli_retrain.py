@@ -26,8 +26,9 @@ from crackwatch.training.replaying import Replay
 from crackwatch.training.retraining import Result, alone
 from tests.labelled import contents, draw
 
-# each starts processes that load TensorFlow: on a busy machine a minute goes by before anything happens
-pytestmark = pytest.mark.timeout(300)
+# Each starts processes that load TensorFlow and step back behind all others: one after another, and
+# with the time that this takes on a busy machine.
+pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("training")]
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +93,18 @@ def test_a_training_ends_in_one_document_on_standard_output(station: Path) -> No
     assert decision["reason"] == document["reason"]
     assert "learning from" in done.stderr
     assert "oneDNN" not in done.stderr  # TensorFlow's start-up lines help nobody
+
+    draw(station / "valid", 4, 6, seed=9)
+    evaluate = ("evaluate", "--config", station / "config.toml", "--data", station / "valid")
+    judged = subprocess.run(
+        list(map(str, (sys.executable, "-m", "crackwatch", *evaluate, "--format", "json"))),
+        capture_output=True,
+        text=True,
+    )
+    assert judged.returncode == 0, judged.stderr
+    figures = json.loads(judged.stdout)
+    assert (figures["model"], figures["n"]) == (document["model"], 10)
+    assert figures["near_duplicates"] is not None  # it tells what it learned from
 
 
 @pytest.mark.parametrize("related", [4, 0])
@@ -159,20 +172,22 @@ def test_a_second_training_is_told_of_the_first(station: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "status"),
+    ("number", "status", "workers"),
     [
-        (signal.SIGTERM, 128 + signal.SIGTERM),
-        (signal.SIGKILL, -signal.SIGKILL),
+        (signal.SIGTERM, 128 + signal.SIGTERM, 1),  # two of them end in order by Ctrl-C below
+        (signal.SIGKILL, -signal.SIGKILL, 2),
     ],
 )
 def test_an_interrupted_training_leaves_the_models_as_they_were(
-    station: Path, number: signal.Signals, status: int
+    station: Path, number: signal.Signals, status: int, workers: int
 ) -> None:
     registry = Registry(station / "models")
     with registry.lock():
         before = contents(registry.folder)
     with subprocess.Popen(
-        command(station, "--quick", "--epochs", 1000), stderr=subprocess.PIPE, text=True
+        command(station, "--quick", "--epochs", 1000, "--workers", workers),
+        stderr=subprocess.PIPE,
+        text=True,
     ) as process:
         assert process.stderr is not None
         for line in process.stderr:
@@ -185,7 +200,7 @@ def test_an_interrupted_training_leaves_the_models_as_they_were(
     with registry.lock():  # as the next run does: what SIGKILL left behind is cleared away
         assert contents(registry.folder) == before
     logs = list((station / "models/.training").rglob("worker-*.log"))
-    assert len(logs) == 2  # what they were about can go on
+    assert len(logs) == workers  # what they were about can go on
     assert_nobody_holds(logs)
 
 

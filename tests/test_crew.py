@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,13 @@ import pytest
 from crackwatch.dataset import PixelCache
 from crackwatch.errors import TrainingFailed
 from crackwatch.training import crew
-from crackwatch.training.crew import Job
+from crackwatch.training.crew import Job, Outcome
 from crackwatch.training.recipes import STATION
 from tests.labelled import Silent
 
-RECIPE = replace(STATION, epochs=3, averaged_from=0.5)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("training")]  # see test_cli_retrain
+
+RECIPE = replace(STATION, epochs=5, averaged_from=0.5)
 LABELS = (np.arange(48) % 2).astype(np.int8)
 
 
@@ -43,37 +45,94 @@ def job(name: str, seed: int = 5) -> Job:
     return Job(name, RECIPE, seed, LABELS, np.arange(36), np.arange(36, 48))
 
 
-class Interrupting(Silent):
-    def epoch(self, job: str, epoch: object) -> None:
-        self.epochs.append((job, 0))
-        if len(self.epochs) == 2:
-            raise KeyboardInterrupt
+@dataclass(frozen=True)
+class Together:
+    """What two trainings came to, side by side, and the folder that they worked in."""
+
+    outcomes: dict[str, Outcome]
+    folder: Path
 
 
-def test_jobs_give_the_same_bits_alone_side_by_side_one_after_another_and_interrupted(
-    pixels: PixelCache, tmp_path: Path
+@pytest.fixture(scope="module")
+def together(pixels: PixelCache, tmp_path_factory: pytest.TempPathFactory) -> Together:
+    folder = tmp_path_factory.mktemp("crew") / "two\nlines"
+    jobs = [job("one"), job("seed", 6)]
+    return Together(crew.run(jobs, folder, pixels.descriptor, 9, Silent()), folder)
+
+
+def test_a_folder_may_have_any_name_and_more_workers_than_jobs_do_no_harm(
+    together: Together,
 ) -> None:
-    together = crew.run(
-        [job("one"), job("other"), job("seed", 6)], tmp_path / "a", pixels.descriptor, 2, Silent()
-    )
-    reference = together["one"].logits
-    np.testing.assert_array_equal(reference, together["other"].logits)
-    assert not np.array_equal(reference, together["seed"].logits)
-    assert reference[LABELS[36:] == 1].mean() > reference[LABELS[36:] == 0].mean()
+    assert all(outcome.model.is_file() for outcome in together.outcomes.values())
+    assert len(list(together.folder.glob("worker-*.log"))) == 2
 
+
+def process_of(log: Path) -> int:
+    """The pid of the process whose standard error is ``log``."""
+    for link in Path("/proc").glob("[0-9]*/fd/2"):
+        with contextlib.suppress(OSError):
+            if link.resolve() == log.resolve():
+                return int(link.parts[2])
+    raise AssertionError(f"nobody writes {log}")
+
+
+def test_jobs_give_the_same_bits_side_by_side_one_after_another_killed_and_interrupted(
+    together: Together, pixels: PixelCache, tmp_path: Path
+) -> None:
+    reference = together.outcomes["one"].logits
+    assert not np.array_equal(reference, together.outcomes["seed"].logits)
+    assert reference[LABELS[36:] == 1].mean() > reference[LABELS[36:] == 0].mean()
+    jobs = [job("one"), job("other")]
+
+    class Killing(Silent):
+        def epoch(self, job: str, epoch: Mapping[str, Any]) -> None:
+            os.kill(process_of(tmp_path / "worker-0.log"), signal.SIGKILL)
+
+    with pytest.raises(TrainingFailed, match=r"the training one ended with status -9: .*memory"):
+        crew.run(jobs, tmp_path, pixels.descriptor, 1, Killing())
+    assert (tmp_path / "one" / crew.CHECKPOINT).exists()
+
+    class Interrupting(Silent):
+        def epoch(self, job: str, epoch: Mapping[str, Any]) -> None:
+            super().epoch(job, epoch)
+            if epoch["number"] >= 3:  # weights are being averaged by then
+                raise KeyboardInterrupt
+
+    interrupted = Interrupting()
     with pytest.raises(KeyboardInterrupt):
-        crew.run([job("one")], tmp_path / "b", pixels.descriptor, 1, Interrupting())
-    assert (tmp_path / "b/one" / crew.CHECKPOINT).exists()
-    watcher = Silent()
-    resumed = crew.run([job("one")], tmp_path / "b", pixels.descriptor, 1, watcher)
-    assert watcher.epochs == [("one", 3)]
-    np.testing.assert_array_equal(resumed["one"].logits, reference)
-    assert [epoch["number"] for epoch in resumed["one"].epochs] == [1, 2, 3]
-    assert not (tmp_path / "b/one" / crew.CHECKPOINT).exists()
+        crew.run(jobs, tmp_path, pixels.descriptor, 1, interrupted)
+    assert interrupted.epochs[0][1] > 1  # not from the beginning
+    assert (tmp_path / "one" / crew.CHECKPOINT).exists()
+
+    # A job has a process of its own, which is gone before the next one starts.
+    pids: dict[str, int] = {}
+
+    class Looking(Silent):
+        def epoch(self, job: str, epoch: Mapping[str, Any]) -> None:
+            super().epoch(job, epoch)
+            pids[job] = process_of(tmp_path / "worker-0.log")
+            for other in pids.keys() - {job}:
+                assert not Path(f"/proc/{pids[other]}").exists(), "two hold memory at once"
+
+        def finished(self, job: str, done: int, total: int) -> None:
+            super().finished(job, done, total)
+            assert not Path(f"/proc/{pids[job]}").exists(), "memory is not given back"
+
+    watcher = Looking()
+    resumed = crew.run(jobs, tmp_path, pixels.descriptor, 1, watcher)
+    ones = [number for name, number in watcher.epochs if name == "one"]
+    assert ones[0] > 3 and ones[-1] == 5
+    assert watcher.epochs[len(ones) :] == [("other", number) for number in range(1, 6)]
+    assert watcher.done == ["one", "other"]
+    assert pids["one"] != pids["other"]
+    for name in ("one", "other"):
+        np.testing.assert_array_equal(resumed[name].logits, reference)
+        assert [epoch["number"] for epoch in resumed[name].epochs] == [1, 2, 3, 4, 5]
+        assert not (tmp_path / name / crew.CHECKPOINT).exists()
 
     again = Silent()
-    crew.run([job("one")], tmp_path / "b", pixels.descriptor, 1, again)
-    assert (again.epochs, again.done) == ([], ["one"])
+    crew.run(jobs, tmp_path, pixels.descriptor, 1, again)
+    assert (again.epochs, again.done) == ([], ["one", "other"])
 
 
 def test_another_job_of_the_same_name_starts_anew(tmp_path: Path) -> None:
@@ -98,62 +157,6 @@ def test_a_training_that_dies_is_named_with_its_last_words_and_ends_the_others(
         crew.run([bad], tmp_path / "work", pixels.descriptor, 1, Silent())
     assert "worker-0.log" in caught.value.remedy
     assert "what is finished is kept" in caught.value.remedy
-
-
-def process_of(log: Path) -> int:
-    """The pid of the process whose standard error is ``log``."""
-    for link in Path("/proc").glob("[0-9]*/fd/2"):
-        with contextlib.suppress(OSError):
-            if link.resolve() == log.resolve():
-                return int(link.parts[2])
-    raise AssertionError(f"nobody writes {log}")
-
-
-def test_a_training_that_is_killed_fails_with_its_name_and_is_taken_up_again(
-    pixels: PixelCache, tmp_path: Path
-) -> None:
-    class Killing(Silent):
-        def epoch(self, job: str, epoch: Mapping[str, Any]) -> None:
-            os.kill(process_of(tmp_path / "worker-0.log"), signal.SIGKILL)
-
-    with pytest.raises(TrainingFailed, match=r"the training one ended with status -9: .*memory"):
-        crew.run([job("one")], tmp_path, pixels.descriptor, 1, Killing())
-    watcher = Silent()
-    crew.run([job("one")], tmp_path, pixels.descriptor, 1, watcher)
-    assert watcher.epochs[0][1] > 1  # not from the beginning
-
-
-def test_a_job_has_a_process_of_its_own_which_is_gone_before_the_next_one_starts(
-    pixels: PixelCache, tmp_path: Path
-) -> None:
-    quick = replace(RECIPE, epochs=1)
-    pids: dict[str, int] = {}
-
-    class Looking(Silent):
-        def epoch(self, job: str, epoch: Mapping[str, Any]) -> None:
-            pids[job] = process_of(tmp_path / "worker-0.log")
-            for other in pids.keys() - {job}:
-                assert not Path(f"/proc/{pids[other]}").exists(), "two hold memory at once"
-
-        def finished(self, job: str, done: int, total: int) -> None:
-            super().finished(job, done, total)
-            assert not Path(f"/proc/{pids[job]}").exists(), "memory is not given back"
-
-    watcher = Looking()
-    jobs = [replace(job(name), recipe=quick) for name in ("one", "other")]
-    crew.run(jobs, tmp_path, pixels.descriptor, 1, watcher)
-    assert watcher.done == ["one", "other"]
-    assert pids["one"] != pids["other"]
-
-
-def test_a_folder_may_have_any_name_and_more_workers_than_jobs_do_no_harm(
-    pixels: PixelCache, tmp_path: Path
-) -> None:
-    quick = replace(job("one"), recipe=replace(RECIPE, epochs=1))
-    folder = tmp_path / "two\nlines"
-    found = crew.run([quick], folder, pixels.descriptor, 9, Silent())
-    assert found["one"].model.is_file()
-    assert len(list(folder.glob("worker-*.log"))) == 1
 
 
 def test_a_folder_that_cannot_be_written_is_named(pixels: PixelCache, tmp_path: Path) -> None:
@@ -199,7 +202,7 @@ def test_memory_is_what_the_machine_or_the_narrowest_limit_leaves(
 def test_a_worker_ends_when_its_parent_is_gone() -> None:
     read_end, write_end = os.pipe()
     worker = subprocess.Popen(
-        [sys.executable, "-m", "crackwatch.training.worker", str(read_end)],
+        [sys.executable, "-m", "crackwatch.training.worker", str(read_end), "unread"],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

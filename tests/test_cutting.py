@@ -19,7 +19,8 @@ from crackwatch.domain import Label
 from crackwatch.errors import DatasetError
 from crackwatch.settings import load
 
-WIDTH, HEIGHT = 700, 500  # 4 x 3 tiles at x 0, 195, 390, 473 and y 0, 195, 273
+# with an overlap of 32: 4 x 3 tiles at x 0, 195, 390, 473 and y 0, 195, 273
+WIDTH, HEIGHT = 700, 500
 LIMITS = images.Limits(120_000_000, "tile")
 
 
@@ -36,7 +37,7 @@ class Bridge:
         for folder in (self.photographs, self.masks, self.station):
             folder.mkdir()
         self.config = self.station / "config.toml"
-        self.config.touch()
+        self.config.write_text("[images]\ntile_overlap = 32\n")
 
     def photograph(self, name: str = "a", seed: int = 0) -> None:
         (self.photographs / f"{name}.png").write_bytes(images.encode_png(wall(seed)))

@@ -24,10 +24,9 @@ pytestmark = pytest.mark.skipif(
 
 
 @pytest.fixture
-def station(tmp_path: Path) -> Iterator[Process]:
+def station(made_station: Path, tmp_path: Path) -> Iterator[Process]:
     root = tmp_path / "station"
-    done = crackwatch("init", root)
-    assert done.returncode == 0, done.stderr
+    shutil.copytree(made_station, root)
     process = Process(root)
     yield process
     if process.child is not None and process.child.poll() is None:

@@ -33,6 +33,7 @@ from crackwatch.images.photographs import (
     open_photograph,
     thumbnail,
 )
+from crackwatch.views import Rule, judged, see
 from tests.test_images import encoded, noise, pillow, png_of_one_bit, tiff
 
 TILED = Limits(max_pixels=120_000_000, larger="tile")
@@ -70,7 +71,7 @@ def tiles_of(data: bytes, tiling: Tiling = TILING) -> NDArray[np.uint8]:
     return gathered(open_photograph(data, TILED, tiling))
 
 
-def cut(picture: Array, overlap: int = 32) -> Array:
+def cut(picture: Array, overlap: int = 64) -> Array:
     """The tiles of an array, one slice each."""
     layout = photographs.lay_out(picture.shape[1], picture.shape[0], overlap)
     return np.stack([picture[y : y + SIDE, x : x + SIDE] for x, y in layout.origins])
@@ -344,7 +345,7 @@ def test_a_ribbon_of_one_pixel_is_judged(shape: tuple[int, int], suffix: str) ->
     ribbon = np.zeros((*shape, 3), np.uint8)
     ribbon.reshape(-1, 3)[:] = (np.arange(100_000) // 500 % 200)[:, None]
     photograph = open_photograph(encoded(suffix, ribbon), TILED, TILING)
-    assert len(photograph.layout) == 513
+    assert len(photograph.layout) == 614
     tiles = gathered(photograph)
     assert (tiles[0] == 0).all()
     for index in (100, 512):
@@ -379,6 +380,21 @@ def test_another_scale_shows_each_tiles_box_at_the_models(scale: float) -> None:
         crop = picture[y : y + height, x : x + width]
         np.testing.assert_array_equal(tile, conversion.fitted(crop))
     assert covered.all()
+
+
+@pytest.mark.parametrize("scale", [0.3, 0.55, 0.9, 1.0, 1.5, 2.2])
+def test_the_boxes_that_a_row_keeps_cut_out_what_was_judged_bit_for_bit(scale: float) -> None:
+    data = encoded(".png", wall(HEIGHT, WIDTH))
+    photograph = open_photograph(data, TILED, Tiling(scale=scale))
+    views: list[NDArray[np.uint8]] = []
+    seen = see(photograph, lambda pixels: views.extend(pixels.copy()))
+    assert seen.order is not None
+    scores = np.linspace(0.5, 1, len(views), dtype=np.float32)  # all reach the threshold
+    kept = judged(seen, scores, Rule(0.5, 0.5)).photograph
+    assert kept is not None and len(kept.boxes) == len(views)
+    places = np.array([(box.x, box.y, box.w, box.h) for box in kept.boxes])
+    # the highest score first: the view that was handed over last
+    np.testing.assert_array_equal(np.stack(photograph.cut(places)), np.stack(views[::-1]))
 
 
 @pytest.mark.parametrize("overlap", [0, 1, 200])

@@ -96,14 +96,14 @@ def test_photographs_and_crops_side_by_side_are_each_recorded_once_and_shown(
     # each photograph is one row, with what its tiles came to
     tiled = photographs(station)
     assert {name: row["tiles"] for name, row in tiled.items()} == {
-        b"crack.jpg": 8 * 5,
-        b"wall.jpg": 8 * 5,
-        b"strip.png": 513,
+        b"crack.jpg": 9 * 6,
+        b"wall.jpg": 9 * 6,
+        b"strip.png": 614,
     }
     crack = rows["crack.jpg"]
     assert (crack["outcome"], crack["place"], crack["threshold"]) == ("anomaly", "flagged", 0.95)
     boxes = json.loads(tiled[b"crack.jpg"]["boxes"])
-    assert 0 < len(boxes) == tiled[b"crack.jpg"]["tiles_over"] < 20
+    assert 0 < len(boxes) == tiled[b"crack.jpg"]["tiles_over"] < 27
     assert boxes[0][4] == crack["score"] > 0.95
     assert rows["wall.jpg"]["outcome"] == "normal" and rows["wall.jpg"]["score"] < 0.95
     # what is no photograph is judged as ever, at its own threshold
@@ -138,6 +138,26 @@ def test_photographs_and_crops_side_by_side_are_each_recorded_once_and_shown(
     assert station.count() == 11
 
 
+def test_a_model_of_another_scale_is_told_and_photographs_are_brought_to_it(
+    station: Process,
+) -> None:
+    models = station.root / "models"
+    file = models / (models / "champion").read_text().strip() / "card.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "mm_per_px": 0.2}))
+    (station.inbox / "wall.jpg").write_bytes(wall_jpeg(500, 460))
+    once(station, CRACKWATCH_IMAGES__MM_PER_PX="0.5")
+    (problem,) = [each for each in logged(station, "problem") if each["code"] == "scale_far"]
+    assert "enlarged 2.5 times" in problem["message"]
+    assert "--mm-per-px 0.5" in problem["remedy"]
+    row = photographs(station)[b"wall.jpg"]
+    assert (row["scale"], row["tiles"]) == (2.5, len(lay_out(1250, 1150, 64)))
+    # the same wall from nearer: nothing to say
+    (station.inbox / "near.jpg").write_bytes(wall_jpeg(500, 461))
+    once(station, CRACKWATCH_IMAGES__MM_PER_PX="0.4")
+    assert not [each for each in logged(station, "problem") if each["code"] == "scale_far"]
+    assert photographs(station)[b"near.jpg"]["scale"] == 2.0
+
+
 def test_a_kill_in_the_middle_of_a_photograph_and_it_is_inspected_once_as_a_whole(
     station: Process,
 ) -> None:
@@ -152,7 +172,7 @@ def test_a_kill_in_the_middle_of_a_photograph_and_it_is_inspected_once_as_a_whol
     once(station, **OVERLAY, **RULE)
     (row,) = station.rows()
     assert (row["outcome"], row["filed_at"] is not None) == ("anomaly", True)
-    assert photographs(station)[b"big.jpg"]["tiles"] == len(lay_out(2600, 2000, 32)) == 14 * 11
+    assert photographs(station)[b"big.jpg"]["tiles"] == len(lay_out(2600, 2000, 64)) == 16 * 12
     (copy,) = (station.root / "flagged").rglob("*.overlay.jpg")
     assert copy.with_name("big.jpg").read_bytes() == data
     audit = station.audit()

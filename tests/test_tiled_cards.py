@@ -34,7 +34,7 @@ def test_a_model_with_out_of_fold_scores_gets_a_threshold_for_photographs(tmp_pa
     found = tiled_in(plan, logits, 0.1, None)
     assert isinstance(found, TiledThreshold)
     assert found.value > 0.1
-    assert (found.min_tiles, found.tiles) == (1, 336)
+    assert (found.min_tiles, found.tiles) == (1, 475)
     assert "by default for at most 30 false alarms per 1,000 photographs" in found.chosen_by
     assert "an ESTIMATE" in found.chosen_by
     assert "proved: at most" in found.chosen_by

@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 from scipy.special import logit
 from scipy.stats import beta, binom, expon, genpareto, logistic, norm
 
-from crackwatch import promise, tiled_promise, tiling
+from crackwatch import promise, tails, tiled_promise, tiling
 from crackwatch.domain import Label
 from crackwatch.errors import PromiseError
 from crackwatch.promise import Examples
-from crackwatch.tiled_promise import Basis, Wish, choose, fit_tail
+from crackwatch.settings import ImageSettings
+from crackwatch.tiled_promise import Basis, Wish, choose
 from crackwatch.training import gate
 from crackwatch.verdict import judge_tiles
 
@@ -168,6 +169,7 @@ def test_the_doubt_is_shared_out_and_no_more_than_that() -> None:
         (Wish(30, 336), 33_551, 99),
         (Wish(30, 336, 2), 16_775, 99),
         (Wish(10, 336), 100_656, 299),
+        (Wish(30, 475), 47_431, 99),
         (Wish(30, 2852), 284_793, 99),
     ],
 )
@@ -206,10 +208,10 @@ def test_as_many_normals_as_are_needed_prove_it_and_one_fewer_does_not() -> None
 def test_what_is_refused_is_told_what_would_be_granted() -> None:
     with pytest.raises(PromiseError, match=r"prove 1000\.0 at best"):
         choose(usual(500), Wish(30, TWELVE), Basis.PROVED)
-    with pytest.raises(PromiseError, match=r"prove 251\.6 at best"):
+    with pytest.raises(PromiseError, match=r"prove 355\.7 at best"):
         choose(usual(4_000), Wish(30, TWELVE), Basis.PROVED)
-    granted = choose(usual(4_000), Wish(251.7, TWELVE), Basis.PROVED)
-    assert granted.bound <= 251.7
+    granted = choose(usual(4_000), Wish(355.8, TWELVE), Basis.PROVED)
+    assert granted.bound <= 355.8
 
 
 def test_the_promise_is_kept_as_often_as_it_says() -> None:
@@ -247,7 +249,7 @@ def test_pictures_of_the_same_concrete_count_once() -> None:
 def test_a_rates_logit_has_that_rate(scale: float, shape: float, rate: float, seed: int) -> None:
     random = np.random.default_rng(seed)
     normals = -8 + genpareto.rvs(shape, scale=scale, size=600, random_state=random)
-    tail = fit_tail(normals)
+    tail = tails.fit(normals)
     at = tail.logit_of(rate)
     if rate < tail.share:
         assert tail.rate(at) == pytest.approx(rate, rel=1e-6)
@@ -259,7 +261,7 @@ def test_a_rates_logit_has_that_rate(scale: float, shape: float, rate: float, se
 def test_the_fit_finds_the_tail_that_was_drawn(shape: float) -> None:
     random = np.random.default_rng(29)
     normals = genpareto.rvs(shape, scale=1.5, size=1_000_000, random_state=random)
-    tail = fit_tail(normals)
+    tail = tails.fit(normals)
     assert tail.shape == pytest.approx(shape, abs=0.07)
     assert tail.scale == pytest.approx(1.5 + shape * tail.start, rel=0.07)  # as of any start
 
@@ -289,7 +291,7 @@ def test_the_proved_bound_holds_beside_an_estimate() -> None:
     broken = 0
     for _ in range(300):
         normals = random.normal(-9, 2.5, 1_000)
-        at = fit_tail(normals).logit_of(0.001)
+        at = tails.fit(normals).logit_of(0.001)
         bound = tiled_promise.bound_wherever(int((normals >= at).sum()), 1_000, 0.95)
         broken += float(norm.sf(at, -9, 2.5)) > bound
     assert broken <= 15
@@ -311,8 +313,8 @@ def test_a_few_cracks_among_the_normals_set_the_threshold_and_it_is_said() -> No
 
 def test_few_normals_are_no_tail() -> None:
     with pytest.raises(PromiseError) as refused:
-        choose(usual(tiled_promise.FEWEST_NORMALS - 1), Wish(30, 40), Basis.ESTIMATED)
-    assert refused.value.needed == tiled_promise.FEWEST_NORMALS
+        choose(usual(tails.FEWEST_NORMALS - 1), Wish(30, 40), Basis.ESTIMATED)
+    assert refused.value.needed == tails.FEWEST_NORMALS
     given_to_few = tiled_promise.at(usual(100), Wish(30, 40), 0.9)
     assert given_to_few.estimate is None
     assert given_to_few.bound == 1000
@@ -364,7 +366,7 @@ def test_one_class_alone_supports_nothing(label: int) -> None:
 
 
 def test_a_photograph_of_twelve_megapixels_has_as_many_tiles_as_is_said() -> None:
-    assert len(tiling.lay_out(4000, 3000, 32)) == TWELVE
+    assert len(tiling.lay_out(4000, 3000, ImageSettings().tile_overlap)) == TWELVE
 
 
 def test_a_card_asks_for_three_false_alarms_in_a_hundred_photographs() -> None:
@@ -399,7 +401,7 @@ def test_a_card_is_robust_to_a_handful_of_cracks_among_its_normals() -> None:
     assert noisy.left_out == 5
     assert logit(noisy.threshold) == pytest.approx(logit(honest.threshold), abs=1)
     assert logit(believing.threshold) > logit(honest.threshold) + 2
-    assert noisy.recall == pytest.approx(honest.recall, abs=0.02)
+    assert noisy.recall == pytest.approx(honest.recall, abs=0.03)
 
 
 @pytest.mark.parametrize("count", [1, 3, 14])
@@ -427,7 +429,7 @@ def test_what_was_left_out_still_counts_in_whatever_is_proved() -> None:
 
 def test_normals_that_score_high_by_the_dozen_are_the_models_errors_and_are_believed() -> None:
     """Else a model that calls every joint a crack would promise that it does not."""
-    bad = doubtful(40)
+    bad = doubtful(20)
     assert not tiled_promise.doubted(bad).any()
     found = tiled_promise.for_card(bad, own=0.1)
     assert (found.left_out, found.believed) == (0, None)

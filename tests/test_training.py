@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -27,14 +28,18 @@ from crackwatch.registry import MODEL_FILE, Card, Registry
 from crackwatch.runtime import GRAPH_FILE, Classifier, load
 from crackwatch.runtime.openvino import build
 from crackwatch.runtime.reference import KerasClassifier
-from crackwatch.training import calibration, recipes, retraining
+from crackwatch.training import calibration, honest, making, recipes, retraining
 from crackwatch.training.making import Exporting
 from crackwatch.training.replaying import Lately, Recent
 from crackwatch.training.retraining import Tools
 from tests.labelled import Silent, asked, contents, draw
 
 # Keras's own reading of its variables, with NumPy 2.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
+    pytest.mark.timeout(300),
+    pytest.mark.xdist_group("training"),  # see test_cli_retrain
+]
 
 
 # ----------------------------------------------------------------------------------- calibration
@@ -306,6 +311,7 @@ class Taught:
     disagreed: Silent
     at_last: Silent
     left: tuple[dict[str, bytes], dict[str, bytes]]  # of the models, after each failure
+    kept: Path  # a copy of all that was trained, as the last failure left it
 
 
 @pytest.fixture(scope="module")
@@ -334,8 +340,10 @@ def taught(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Taught:
     with pytest.raises(ModelDisagrees):
         retraining.retrain(registry, asked(pictures), bad, disagreed)
     second = contents(registry.folder)
-    result = retraining.retrain(registry, asked(pictures), TOOLS, at_last)
-    return Taught(registry, result, interrupted, disagreed, at_last, (first, second))
+    kept = tmp_path_factory.mktemp("kept") / "training"
+    shutil.copytree(registry.folder / ".training", kept)
+    result = retraining.retrain(registry, asked(pictures, mm_per_px=0.25), TOOLS, at_last)
+    return Taught(registry, result, interrupted, disagreed, at_last, (first, second), kept)
 
 
 class TestRetraining:
@@ -380,6 +388,9 @@ class TestRetraining:
         assert card.threshold.value == pytest.approx(1 / 11)
         assert "on 55 anomalies and 75 normals, each scored by a model" in card.threshold.chosen_by
         assert any("1 files were left out" in note for note in card.notes)
+        assert card.mm_per_px == 0.25
+        assert any("0.25 mm, as was said with --mm-per-px" in note for note in card.notes)
+        assert "0.25 mm a pixel, as was said with --mm-per-px" in taught.at_last.stages
         assert card.reference is not None
         (decision,) = card.decisions
         assert (decision.what, decision.reason) == ("promotion", result.reason)
@@ -415,10 +426,23 @@ class TestRetraining:
             Recent(7, os.fsencode(pictures / "train/anomaly/001.png"), 0.001, False, "older"),
             Recent(6, os.fsencode(pictures / "train/anomaly/gone.png"), 0.9, True, "older"),
         ]
+        # The folds are taken up as they were: the weights that are published are learned anew.
+        work = taught.registry.folder / ".training"
+        shutil.copytree(taught.kept, work)
+        (whole,) = work.glob("*/whole")
+        shutil.rmtree(whole)
+        watcher = Silent()
         try:
-            again = retraining.retrain(taught.registry, asked(pictures), TOOLS, Silent())
+            again = retraining.retrain(
+                taught.registry, asked(pictures, mm_per_px=0.25), TOOLS, watcher
+            )
         finally:
             RECENT.clear()
+        assert watcher.epochs == [("whole", number) for number in range(1, 9)]
+        published = [taught.registry.folder_of(each.model) for each in (first, again)]
+        weights = [making.load(folder / MODEL_FILE).get_weights() for folder in published]
+        for before, now in zip(*weights, strict=True):
+            np.testing.assert_array_equal(before, now)
         cards = [taught.registry.card(each.model) for each in (first, again)]
         known = [learned.read(taught.registry.folder_of(card.id)) for card in cards]
         assert known[0] is not None
@@ -543,6 +567,7 @@ class TestRetraining:
         )
         card = taught.registry.card(result.model)
         assert card.parent == champion
+        assert card.mm_per_px == 0.25  # nobody said anything else
         assert card.recipe == "station-continued"
         assert card.recipe_settings["learning_rate"] == pytest.approx(5e-5)
         assert any(f"Continued from the weights of {champion}" in note for note in card.notes)
@@ -556,15 +581,23 @@ class TestRetraining:
         assert taught.registry.champion() == result.model
 
         # With more reviews it begins again where that one began: those weights know none of them.
+        class Begun(Silent):
+            def training(self, steps: Mapping[str, int]) -> None:
+                raise KeyboardInterrupt  # how the trainings themselves go is known by now
+
         draw(tmp_path / "reviewed", 25, 26, seed=12)
-        again = retraining.retrain(
-            taught.registry, asked(tmp_path, promote="never", epochs=1), TOOLS, Silent()
-        )
-        assert taught.registry.card(again.model).parent == champion
-        assert "the champion judged 48 of these pictures out of fold and 3 that" in again.reason
-        known = learned.read(taught.registry.folder_of(again.model))
-        assert known is not None
-        assert len(known.out_of_fold) == 51
+        begun = Begun()
+        with pytest.raises(KeyboardInterrupt):
+            retraining.retrain(taught.registry, asked(tmp_path), TOOLS, begun)
+        assert begun.stages[-1].endswith(f"continuing from {champion}")
+        files = dataset.list_files(dataset.find_layout(tmp_path / "reviewed"))
+        with dataset.load(files, decode, tmp_path) as pictures:
+            groups = dataset.kinship(pictures).group_of
+            met = honest.champion_scores(taught.registry, load, pictures, groups)
+        assert isinstance(met, honest.Champion)
+        assert met.id == result.model
+        assert np.isfinite(met.scores).all()
+        assert "the champion judged 48 of these pictures out of fold and 3 that" in met.note
         taught.registry.promote(champion)
 
     def test_too_few_reviews_are_refused_by_their_own_folder(

@@ -162,7 +162,7 @@ def test_boxes_are_in_the_photographs_own_pixels() -> None:
 
 
 def test_the_length_is_in_mm_of_the_photograph_and_only_of_an_anomaly() -> None:
-    along = 195 + SIDE / 2  # two centres, a quarter of a tile at either end
+    along = 195 + 2 * tiling.end_px(32)  # two centres, and what lies beyond either
     assert kept("##.", mm_per_px=0.25).length_mm == pytest.approx(along / 4)
     assert kept("##.", mm_per_px=0.25, side=0.5).length_mm == pytest.approx(along / 2)
     assert kept("##.", mm_per_px=0.25, min_tiles=3).length_mm is None

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from crackwatch.domain import Label, Light
 from crackwatch.runtime import SIDE
-from crackwatch.tiling import Layout, lay_out
+from crackwatch.tiling import Layout, end_px, lay_out
 from crackwatch.views import Rule, judged, see
 
 RULE = Rule(threshold=0.1, tiled_threshold=0.5, min_tiles=1)
@@ -98,6 +98,6 @@ def test_a_length_is_told_where_the_scale_is_known_only() -> None:
     without = judged(seen, scores, RULE).photograph
     within = judged(seen, scores, RULE, mm_per_px=0.5).photograph
     assert without is not None and without.length_mm is None
-    # three tiles in a row, 195 px from one to the next, and a quarter of a tile at either end
+    # three tiles in a row, 195 px from one to the next, and what lies beyond either end
     assert within is not None
-    assert within.length_mm == pytest.approx((2 * 195 + 2 * 0.25 * SIDE) * 0.5)
+    assert within.length_mm == pytest.approx((2 * 195 + 2 * end_px(32)) * 0.5)

@@ -59,6 +59,7 @@ def command(
     named = [_existing(path) for path in paths]
     folder = _made(overlay) if overlay is not None else None
 
+    from crackwatch import scales
     from crackwatch.champion import open_chosen
     from crackwatch.cli.progress import progress_bar
     from crackwatch.decoding import Decoder
@@ -96,6 +97,10 @@ def command(
     scored = counts[Verdict.ANOMALY.value] + counts[Verdict.NORMAL.value]
     in_force = _in_force(rule, tiled, scored - tiled)
     click.echo(f"{summary} (model {classifier.model_id}, {in_force})", err=True)
+    own = settings.images.mm_per_px
+    far = scales.complaint(own, model_mm_per_px, classifier.model_id) if tiled else None
+    if far is not None:
+        click.echo("warning: {}\n{}".format(*far), err=True)
     return EXIT_DONE
 
 

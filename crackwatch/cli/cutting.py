@@ -74,6 +74,7 @@ def tools(settings: Settings) -> Tools:
 
 def scale_of(settings: Settings) -> float:
     """The model's pixels to one of a photograph; 1.0 unless station and champion know theirs."""
+    from crackwatch import scales
     from crackwatch.errors import ModelError
     from crackwatch.registry import Registry
 
@@ -86,4 +87,4 @@ def scale_of(settings: Settings) -> float:
         theirs = registry.card(champion).mm_per_px if champion is not None else None
     except ModelError:  # whoever labels pictures needs no model
         return 1.0
-    return 1.0 if theirs is None else own / theirs
+    return scales.factor(own, theirs)

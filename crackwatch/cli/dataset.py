@@ -25,8 +25,8 @@ def command() -> None:
 
 @command.command(
     "import",
-    epilog="Examples: crackwatch dataset import /data/concrete --format json; crackwatch dataset "
-    "import --tiles /data/bridges --masks /data/bridge-masks",
+    epilog="Example: crackwatch dataset import /data/concrete --format json, or, from photographs: "
+    "crackwatch dataset import --tiles /data/bridges --masks /data/bridge-masks",
 )
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option(

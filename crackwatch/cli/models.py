@@ -75,6 +75,8 @@ def show(config: str | None, output_format: str, model_id: str | None) -> None:
         document["tiled"] = "none: photographs are judged by the threshold of single pictures"
     else:
         document["tiled"]["rule"] = f"of photographs, {rule_text(card.tiled.min_tiles)}"
+    if card.mm_per_px is None:
+        document["mm_per_px"] = "not known: photographs are judged at their own scale"
     document["decisions"] = [_decided(each) for each in card.decisions] or None
     for key, value in document.items():
         _print_value(key, value, 0)

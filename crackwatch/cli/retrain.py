@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Mapping
+from math import isfinite
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, cast
@@ -71,6 +72,13 @@ _EXIT_SIGTERM = 128 + signal.SIGTERM
     show_default=True,
     help="Judge the pictures of the last days again, and list every verdict that would flip.",
 )
+@click.option(
+    "--mm-per-px",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="MM",
+    help="What a pixel of these pictures shows of the wall. The model's card keeps it, and "
+    "photographs are brought to it [default: see docs/photographs.md].",
+)
 @format_option("table", "json")
 def command(
     config: str | None,
@@ -82,6 +90,7 @@ def command(
     quick: bool,
     workers: int | None,
     replay_days: int,
+    mm_per_px: float | None,
     output_format: str,
 ) -> int:
     """Train a challenger, and promote it if it is no worse than the champion.
@@ -93,6 +102,10 @@ def command(
     pictures; 3 another training runs; 4 the export does not agree with Keras; 5 the database cannot
     be read.
     """
+    if mm_per_px is not None and not isfinite(mm_per_px):  # click's ranges hold nan and inf
+        raise click.UsageError(
+            f"--mm-per-px {mm_per_px}: give a length in millimetres, such as 0.2"
+        )
     settings = load_settings(config)
     signal.signal(signal.SIGTERM, _end)
     os.nice(max(0, NICENESS - os.nice(0)))
@@ -126,6 +139,8 @@ def command(
         reviewed=reviewed,
         threshold=None if settings.model.threshold == "model" else settings.model.threshold,
         asked_by=who(None),
+        mm_per_px=mm_per_px,
+        station_mm_per_px=settings.images.mm_per_px,
     )
     with watching() as watcher:
         result = retraining.retrain(registry, request, tools(settings), watcher)

@@ -91,9 +91,10 @@ def mark_command(
     """
     settings = load_settings(config)
     spoken_by = who(by)
+    from crackwatch.domain import LABEL_WORDS
     from crackwatch.errors import UsageError
     from crackwatch.review import rendering
-    from crackwatch.review.marking import WORDS, checked_note
+    from crackwatch.review.marking import checked_note
 
     written = checked_note(note)
     with _station(settings, writable=True) as station:
@@ -112,13 +113,13 @@ def mark_command(
             )
         if seen.photograph:
             parts = station.photographs(marker).mark(
-                seen, WORDS[label], spoken_by, written, boxes=boxes
+                seen, LABEL_WORDS[label], spoken_by, written, boxes=boxes
             )
             shown = station.documents.photograph(parts, seen.path)
             lines = rendering.photograph_lines(shown)
         else:
             shown = station.documents.marked(
-                marker.mark(seen, WORDS[label], spoken_by, written), seen.path
+                marker.mark(seen, LABEL_WORDS[label], spoken_by, written), seen.path
             )
             lines = rendering.marked_lines(shown)
     if output_format == "json":

@@ -33,8 +33,8 @@ _ADD_MORE = "Add labelled pictures of other concrete to that folder."
 
 
 @click.command(
-    epilog="Examples: crackwatch tune --min-recall 0.98 --confidence 0.95 --apply; "
-    "crackwatch tune --tiles 336 --max-false-alarms-per-1000 30 --estimated",
+    epilog="Example: crackwatch tune --min-recall 0.98 --confidence 0.95 --apply, or, for photographs: "
+    "crackwatch tune --tiles 475 --max-false-alarms-per-1000 30 --estimated",
 )
 @config_option
 @click.option(
@@ -73,7 +73,7 @@ _ADD_MORE = "Add labelled pictures of other concrete to that folder."
     "--tiles",
     type=click.IntRange(1, 1_000_000),
     metavar="N",
-    help="For photographs of N tiles (4000 x 3000 pixels: 336), not for single pictures: of 1,000 "
+    help="For photographs of N tiles (4000 x 3000 pixels: 475), not for single pictures: of 1,000 "
     "photographs without a crack at most so many are flagged.",
 )
 @click.option(

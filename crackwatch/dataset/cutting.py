@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from crackwatch.dataset.folders import Problem, Progress, no_progress, read_file
 from crackwatch.dataset.importing import Intake
 from crackwatch.dataset.origins import name_of
-from crackwatch.domain import Label, path_bytes, path_text
+from crackwatch.domain import LABEL_WORDS, Label, path_bytes, path_text
 from crackwatch.errors import DatasetError, Unreadable
 from crackwatch.runtime import SIDE
 
@@ -37,12 +37,6 @@ SUFFIX = b".bmp"
 
 Box = tuple[int, int, int, int]  # x, y, w, h in own upright pixels
 _COLUMNS = ("file", "x", "y", "w", "h", "label")
-_WORDS = {
-    "crack": Label.ANOMALY,
-    "anomaly": Label.ANOMALY,
-    "ok": Label.NORMAL,
-    "normal": Label.NORMAL,
-}
 _SHOWN_ERRORS = 20
 
 
@@ -375,18 +369,18 @@ def read_boxes(table: Path) -> dict[bytes, Marks]:
 def _read_row(cells: Mapping[str, str], said: dict[bytes, tuple[list[Box], list[Box]]]) -> None:
     """Adds what one row says. Raises ValueError where it says nothing."""
     word = cells.get("label", "").strip().lower()
-    if word not in _WORDS:
-        raise ValueError(f"the label {word!r} is none of {', '.join(_WORDS)}")
+    if word not in LABEL_WORDS:
+        raise ValueError(f"the label {word!r} is none of {', '.join(LABEL_WORDS)}")
     file = cells.get("file", "")
     if not file.strip():
         raise ValueError("column file is empty")
     numbers = [cells.get(name, "").strip() for name in ("x", "y", "w", "h")]
     cracks, fine = said.setdefault(os.path.normpath(path_bytes(file)), ([], []))
     if not any(numbers):
-        if _WORDS[word] is Label.ANOMALY:
+        if LABEL_WORDS[word] is Label.ANOMALY:
             raise ValueError("says that there is a crack, and not where: fill in x, y, w and h")
         return
     if not all(each.isascii() and each.isdigit() and len(each) <= 9 for each in numbers):
         raise ValueError(f"{','.join(numbers)} are not four whole numbers: x,y,w,h")
     x, y, w, h = map(int, numbers)
-    (cracks if _WORDS[word] is Label.ANOMALY else fine).append((x, y, w, h))
+    (cracks if LABEL_WORDS[word] is Label.ANOMALY else fine).append((x, y, w, h))

@@ -21,6 +21,7 @@ from crackwatch.images import Limits, conversion, decode_with, formats, is_large
 from crackwatch.images.conversion import Pixels
 from crackwatch.runtime import SIDE
 from crackwatch.tiling import Layout, lay_out
+from crackwatch.tiling import boxes as places_of
 
 BATCH_TILES: Final = 64
 HELD_BYTES: Final = 384 << 20  # by the decoding of one photograph; more is refused
@@ -44,7 +45,7 @@ class Tiling:
     millimetres per pixel divided by those that the model was trained at; more than 0.
     """
 
-    overlap: int = 32
+    overlap: int = 64
     scale: float = 1.0
 
     def __post_init__(self) -> None:
@@ -86,19 +87,10 @@ class Photograph:
     def boxes(self) -> NDArray[np.intp]:
         """What each tile shows in the upright photograph's own pixels, (N, 4): x, y, width, height.
 
-        Rounded to whole pixels: at the native scale every box is SIDE x SIDE.
+        See ``tiling.boxes``; at the native scale every box is SIDE x SIDE.
         """
-        left, right = self._edges(self.layout.origins[:, 0], self.layout.width, self.width)
-        top, bottom = self._edges(self.layout.origins[:, 1], self.layout.height, self.height)
-        return np.stack([left, top, right - left, bottom - top], axis=1)
-
-    @staticmethod
-    def _edges(origins: Indices, scaled: int, native: int) -> tuple[Indices, Indices]:
-        # whole numbers only, so that every machine rounds alike
-        first = (2 * origins * native + scaled) // (2 * scaled)
-        last = (2 * (origins + SIDE) * native + scaled) // (2 * scaled)
-        first = np.minimum(first, native - 1)
-        return first, np.maximum(last, first + 1)
+        every = np.arange(len(self.layout), dtype=np.intp)
+        return places_of(self.layout, every, self.width, self.height)
 
     def tiles(self) -> Iterator[tuple[Indices, Pixels]]:
         """Every tile once: (indices (n,), pixels uint8 (n, SIDE, SIDE, 3) BGR), n <= BATCH_TILES.

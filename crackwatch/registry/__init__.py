@@ -15,7 +15,8 @@ from crackwatch.registry.card import (
     read_card,
     runtime_key,
 )
-from crackwatch.registry.folder import Registry, sha256_of
+from crackwatch.registry.files import sha256_of
+from crackwatch.registry.folder import Registry
 
 __all__ = [
     "MODEL_FILE",

@@ -21,11 +21,9 @@ interrupted run left behind is removed by the next holder of the lock.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import secrets
 import shutil
-import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -44,6 +42,15 @@ from crackwatch.registry.card import (
     checked_id,
     is_id,
     read_card,
+)
+from crackwatch.registry.files import (
+    cannot,
+    files_below,
+    read_small,
+    replace,
+    sha256_of,
+    sync,
+    sync_tree,
 )
 
 _CHAMPION = "champion"
@@ -102,7 +109,7 @@ class Registry:
         except FileNotFoundError:
             return []
         except OSError as exc:
-            raise _cannot("read", self.folder, exc) from exc
+            raise cannot("read", self.folder, exc) from exc
 
     def champion(self) -> str | None:
         """The id in use; None before the first one. Raises ModelTampered if it is no id."""
@@ -154,7 +161,7 @@ class Registry:
         try:
             found = file.stat()
         except OSError as exc:
-            raise _cannot("read", file, exc) from exc
+            raise cannot("read", file, exc) from exc
         return found.st_mtime_ns, found.st_ino, found.st_size
 
     def verify(self, model_id: str) -> Card:
@@ -165,7 +172,7 @@ class Registry:
         """
         card = self.card(model_id)
         folder = self.folder_of(model_id)
-        present = _files(folder)
+        present = files_below(folder)
         present.discard(CARD_FILE)
         remedy = (
             f"Restore {folder} from a copy, or go back with 'crackwatch models rollback'; "
@@ -203,7 +210,7 @@ class Registry:
                     held.enter_context(locking.held(file, f"the models folder {self.folder}"))
                     self._clear_leftovers()
                 except OSError as exc:
-                    raise _cannot("lock", file, exc) from exc
+                    raise cannot("lock", file, exc) from exc
             self._lock_depth += 1
             try:
                 yield
@@ -221,7 +228,7 @@ class Registry:
             try:
                 folder.mkdir()
             except OSError as exc:
-                raise _cannot("make", folder, exc) from exc
+                raise cannot("make", folder, exc) from exc
             try:
                 yield folder
             finally:
@@ -237,7 +244,7 @@ class Registry:
         if staged.parent != self.folder or not staged.name.startswith(_STAGING_PREFIX):
             raise ValueError(f"{staged} was not made by staging()")
         with self.lock():
-            names = _files(staged) - {CARD_FILE}
+            names = files_below(staged) - {CARD_FILE}
             if MODEL_FILE not in names:
                 raise ModelError(f"{staged}: holds no {MODEL_FILE}", "Train the model again.")
             target = self.folder / card.id
@@ -249,13 +256,13 @@ class Registry:
             published = card.model_copy(update={"files": files})
             try:
                 (staged / CARD_FILE).write_text(published.to_json(), encoding="utf-8")
-                _sync_tree(staged)
+                sync_tree(staged)
                 # Nobody else can make the target meanwhile: the lock is ours. Were it a folder
                 # with anything in it, rename would refuse all the same.
                 staged.rename(target)
-                _sync(self.folder)
+                sync(self.folder)
             except OSError as exc:
-                raise _cannot("publish", target, exc) from exc
+                raise cannot("publish", target, exc) from exc
         return card.id
 
     def promote(self, model_id: str, decision: Decision | None = None) -> None:
@@ -381,9 +388,9 @@ class Registry:
         file = self.folder / _PROMOTION
         try:
             file.unlink()
-            _sync(self.folder)
+            sync(self.folder)
         except OSError as exc:
-            raise _cannot("remove", file, exc) from exc
+            raise cannot("remove", file, exc) from exc
 
     def _write_down_what_card_tells(self, model_id: str) -> None:
         try:
@@ -395,7 +402,7 @@ class Registry:
         self._replace(self.folder / model_id / CARD_FILE, card.to_json())
 
     def _promotion(self) -> _Promotion | None:
-        text = self._read_small(self.folder / _PROMOTION, _MAX_PROMOTION_BYTES)
+        text = read_small(self.folder / _PROMOTION, _MAX_PROMOTION_BYTES)
         if text is None:
             return None
         pointers, _, rest = text.partition("\n")
@@ -409,7 +416,7 @@ class Registry:
 
     def _pointer(self, name: str) -> str | None:
         file = self.folder / name
-        text = self._read_small(file)
+        text = read_small(file, _MAX_POINTER_BYTES)
         if text is None:
             return None
         if not is_id(text):
@@ -420,32 +427,11 @@ class Registry:
             )
         return text
 
-    def _read_small(self, file: Path, most_bytes: int = _MAX_POINTER_BYTES) -> str | None:
-        try:
-            with file.open("rb") as stream:
-                return stream.read(most_bytes).decode("utf-8", "replace").strip()
-        except FileNotFoundError:
-            return None
-        except OSError as exc:
-            raise _cannot("read", file, exc) from exc
-
     def _write_pointer(self, name: str, text: str) -> None:
         self._replace(self.folder / name, f"{text}\n")
 
     def _replace(self, target: Path, text: str) -> None:
-        """Gives a file of this folder, or of a model's, another content, whole and for good."""
-        fresh = self.folder / f"{_FRESH_PREFIX}{secrets.token_hex(8)}"
-        try:
-            with fresh.open("x", encoding="utf-8") as stream:
-                _as_before(stream.fileno(), target)
-                stream.write(text)
-                stream.flush()
-                os.fsync(stream.fileno())
-            fresh.replace(target)
-            _sync(target.parent)
-        except OSError as exc:
-            fresh.unlink(missing_ok=True)
-            raise _cannot("write", target, exc) from exc
+        replace(target, text, self.folder / f"{_FRESH_PREFIX}{secrets.token_hex(8)}")
 
     def _clear_leftovers(self) -> None:
         for entry in list(self.folder.iterdir()):
@@ -467,78 +453,4 @@ def _decided(card: Card, decision: Decision) -> Card:
             "tiled": decision.new_tiled or card.tiled,
             "decisions": (*card.decisions, decision),
         }
-    )
-
-
-# ---------------------------------------------------------------------------------------- files
-
-
-def sha256_of(file: Path) -> str:
-    """Of a file's content, hex. Raises ModelTampered if it is missing, ModelError if unreadable."""
-    try:
-        with file.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    except FileNotFoundError as exc:
-        raise ModelTampered(
-            f"{file}: is missing", "Restore the model's folder from a copy."
-        ) from exc
-    except OSError as exc:
-        raise _cannot("read", file, exc) from exc
-
-
-def _files(folder: Path) -> set[str]:
-    """Every file below ``folder``, relative to it; raises ModelTampered for anything else."""
-    found: set[str] = set()
-    try:
-        for parent, folders, names in os.walk(folder, onerror=_raise):
-            for name in folders + names:
-                path = Path(parent, name)
-                mode = path.lstat().st_mode
-                if stat.S_ISREG(mode):
-                    found.add(path.relative_to(folder).as_posix())
-                elif not stat.S_ISDIR(mode):
-                    raise ModelTampered(
-                        f"{path}: is neither a file nor a folder",
-                        "Remove it; a model's folder holds plain files only.",
-                    )
-    except OSError as exc:
-        raise _cannot("read", folder, exc) from exc
-    return found
-
-
-def _raise(error: OSError) -> None:
-    raise error
-
-
-def _as_before(descriptor: int, target: Path) -> None:
-    """Mode and owner of the file that is replaced: what root changes, the service must read."""
-    try:
-        old = target.stat()
-    except FileNotFoundError:
-        return
-    os.fchmod(descriptor, stat.S_IMODE(old.st_mode))
-    with contextlib.suppress(PermissionError):  # only root may give a file away
-        os.fchown(descriptor, old.st_uid, old.st_gid)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _sync_tree(folder: Path) -> None:
-    """Files before the folders that name them."""
-    for parent, _, names in os.walk(folder, topdown=False, onerror=_raise):
-        for name in names:
-            _sync(Path(parent, name))
-        _sync(Path(parent))
-
-
-def _cannot(verb: str, path: Path, error: OSError) -> ModelError:
-    return ModelError(
-        f"{path}: cannot {verb}: {error.strerror}",
-        "Check the permissions of the models folder and the space on its disk.",
     )

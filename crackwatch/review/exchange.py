@@ -16,11 +16,11 @@ from functools import partial
 from typing import TextIO
 
 from crackwatch.dataset import Progress, no_progress
-from crackwatch.domain import Cutout, Label, path_bytes, path_text
+from crackwatch.domain import LABEL_WORDS, Cutout, Label, path_bytes, path_text
 from crackwatch.errors import UsageError
 from crackwatch.review.copies import Copies
 from crackwatch.review.locating import Located, Locator, as_id
-from crackwatch.review.marking import WORDS, Marker, Picture, checked_name, checked_note, word
+from crackwatch.review.marking import Marker, Picture, checked_name, checked_note, word
 from crackwatch.review.photographs import PhotographMarker
 from crackwatch.store.reviews import Review, ReviewBooks
 
@@ -210,9 +210,9 @@ def _row(
     def cell(column: str) -> str:
         return cells.get(column, "").strip()
 
-    label = WORDS.get(cell("label").lower())
+    label = LABEL_WORDS.get(cell("label").lower())
     if label is None:
-        complain("label", f"{cell('label')!r} is none of {', '.join(WORDS)}")
+        complain("label", f"{cell('label')!r} is none of {', '.join(LABEL_WORDS)}")
     id: int | None = None
     if cell("id"):
         id = as_id(cell("id"))

@@ -21,13 +21,6 @@ from crackwatch.store.reviews import Review, ReviewBooks
 
 Decode = Callable[[bytes], NDArray[np.uint8]]  # file bytes to (227, 227, 3) BGR, or Unreadable
 
-# As a person may write them, on the command line and in a table.
-WORDS = {
-    "crack": Label.ANOMALY,
-    "ok": Label.NORMAL,
-    "anomaly": Label.ANOMALY,
-    "normal": Label.NORMAL,
-}
 LONGEST_NAME = 200  # characters of who
 LONGEST_NOTE = 2_000  # characters
 

@@ -174,8 +174,8 @@ class _Worker:
         self.log = log
         with _written(log), log.open("wb") as stream:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "crackwatch.training.worker", str(descriptor)],
-                stdin=subprocess.PIPE,
+                [sys.executable, "-m", "crackwatch.training.worker", str(descriptor), str(place)],
+                stdin=subprocess.PIPE,  # its end ends the process
                 stdout=subprocess.PIPE,
                 stderr=stream,
                 pass_fds=(descriptor,),
@@ -184,12 +184,6 @@ class _Worker:
             )
         self._listener = threading.Thread(target=self._listen, args=(told,), daemon=True)
         self._listener.start()
-        assert self._process.stdin is not None
-        # a process that has ended is found out by its silence
-        with contextlib.suppress(BrokenPipeError):
-            # as JSON: a folder's name may hold anything, line ends and broken UTF-8 included
-            self._process.stdin.write(json.dumps(str(place)).encode() + b"\n")
-            self._process.stdin.flush()
 
     def _listen(self, told: queue.SimpleQueue[tuple[_Worker, bytes | None]]) -> None:
         assert self._process.stdout is not None

@@ -71,6 +71,7 @@ def card_of(
         tiled=None if isinstance(trained.tiled, str) else trained.tiled,
         temperature=trained.calibration.temperature,
         shift=trained.calibration.shift,
+        mm_per_px=None if plan.scale is None else plan.scale.mm_per_px,
         scores={},
         parent=plan.parent,
         golden=golden,
@@ -145,6 +146,11 @@ def _notes(plan: Plan, trained: Trained) -> tuple[str, ...]:
                 f"{int(plan.taught.sum())} pictures have no honest score: {plan.parent} had learned "
                 "from them, or from pictures that show the same."
             )
+    if plan.scale is not None:
+        notes.append(
+            f"A pixel of its pictures shows {plan.scale.mm_per_px:g} mm, {plan.scale.source}; nothing "
+            "in the pictures proves it."
+        )
     left_out = len(plan.pictures.problems) + len(plan.pictures.contradictions)
     if left_out:
         notes.append(f"{left_out} files were left out: unreadable, or labelled both ways.")

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from crackwatch import dataset
 from crackwatch.dataset import Kinship, Leaks, Pictures
 from crackwatch.errors import ModelError, UsageError
-from crackwatch.registry import MODEL_FILE, Registry
+from crackwatch.registry import MODEL_FILE, Card, Registry
 from crackwatch.training.crew import Job
 from crackwatch.training.recipes import CONTINUED, NOTEBOOK, QUICK, STATION, Recipe, notebook_split
 from crackwatch.training.sources import Sources
@@ -41,6 +41,8 @@ class Request:
 
     ``reviewed`` is where the station keeps what its people judged, should that lie elsewhere.
     ``threshold`` is the station's own, by which it judges whatever the model says, or None.
+    ``mm_per_px`` is what somebody says of these pictures, ``station_mm_per_px`` what the settings
+    say of the station's photographs; None: nothing.
     """
 
     data: Path
@@ -55,6 +57,16 @@ class Request:
     threshold: float | None = None
     reviewed: Path | None = None
     asked_by: str = "retrain"
+    mm_per_px: float | None = None
+    station_mm_per_px: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """What a pixel of the pictures shows of the wall; ``source`` says who says so, for a person."""
+
+    mm_per_px: float
+    source: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +83,7 @@ class Plan:
     held: NDArray[np.intp]  # what a recipe without folds holds back
     leaks: Leaks | None = None  # what a split by chance would have divided; None without folds
     taught: NDArray[np.bool_] | None = None  # (N,) what the parent knows: no fold undoes that
+    scale: Scale | None = None  # None: nobody knows
 
 
 def make_plan(
@@ -106,6 +119,28 @@ def make_plan(
         held=np.empty(0, np.intp),
         leaks=dataset.leaks(kin, pictures.labels, fold_of),
     )
+
+
+def scale_of(request: Request, parent: Card | None, champion: Card | None) -> Scale | None:
+    """The scale of what a model learns from, as far as anybody knows it.
+
+    What was said of the pictures goes first. Weights that go on keep their scale. Else, what a
+    station cuts from its photographs has the champion's scale where that and the station's are
+    known, for it is brought to that, and the station's where only this is. Without the station's
+    nobody knows.
+    """
+    if request.mm_per_px is not None:
+        return Scale(request.mm_per_px, "as was said with --mm-per-px")
+    if parent is not None and parent.mm_per_px is not None:
+        return Scale(parent.mm_per_px, f"that of {parent.id}, whose weights went on")
+    own = request.station_mm_per_px
+    if own is None:
+        return None
+    if champion is not None and champion.mm_per_px is not None:
+        return Scale(
+            champion.mm_per_px, f"that of {champion.id}, to which this station's crops are brought"
+        )
+    return Scale(own, "as [images] mm_per_px says of this station's photographs")
 
 
 def recipe_of(request: Request, parent: str | None) -> Recipe:

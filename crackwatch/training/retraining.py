@@ -54,11 +54,13 @@ from crackwatch.training.planning import (
     Plan,
     Relate,
     Request,
+    Scale,
     counts,
     describe,
     jobs_of,
     make_plan,
     recipe_of,
+    scale_of,
     work_folder,
 )
 from crackwatch.training.recipes import steps_per_epoch
@@ -190,6 +192,9 @@ def retrain(registry: Registry, request: Request, tools: Tools, watcher: Watcher
             if plan.parent is not None:
                 start, known = honest.starting_point(registry, plan.parent, pictures, plan.groups)
                 plan = replace(plan, parent=start, taught=known)
+            plan = replace(plan, scale=_scale(registry, request, plan.parent, champion_id))
+            if plan.scale is not None:
+                watcher.stage(f"{plan.scale.mm_per_px:g} mm a pixel, {plan.scale.source}")
             work = work_folder(registry, plan, request.seed)
             trained = _train(registry, request, plan, work, watcher)
             watcher.stage("calibrating, exporting, comparing")
@@ -230,6 +235,18 @@ def _train(
     parent = registry.card(plan.parent) if plan.parent is not None else None
     tiled = tiled_in(plan, kept, threshold.value, parent)
     return Trained(kept, found, threshold, tiled, outcomes[WHOLE])
+
+
+def _scale(
+    registry: Registry, request: Request, parent: str | None, champion: str | None
+) -> Scale | None:
+    cards: list[Card | None] = []
+    for model_id in (parent, champion):
+        try:
+            cards.append(None if model_id is None else registry.card(model_id))
+        except ModelError:  # the comparison tells what is wrong with it
+            cards.append(None)
+    return scale_of(request, *cards)
 
 
 def _calibrate(

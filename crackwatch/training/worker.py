@@ -1,16 +1,15 @@
-"""Trainings in a process of its own, one after another: what ``crew`` starts; no command for people.
+"""One training in a process of its own: what ``crew`` starts; no command for people.
 
-``python -m crackwatch.training.worker DESCRIPTOR``: DESCRIPTOR is the open file of decoded pictures.
-Each line of standard input names the folder of a job as ``crew`` wrote it, as a JSON string.
-Progress goes to standard output, a JSON document a line. The end of standard input ends the process,
-whatever it is doing: the parent has no more work, or is gone.
+``python -m crackwatch.training.worker DESCRIPTOR FOLDER``: DESCRIPTOR is the open file of decoded
+pictures, FOLDER that of a job as ``crew`` wrote it. Progress goes to standard output, a JSON document
+a line. The end of standard input ends the process, whatever it is doing: the parent has no more use
+for it, or is gone.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import queue
 import sys
 import threading
 import time
@@ -26,19 +25,16 @@ if TYPE_CHECKING:
 _SAY_EVERY_S = 0.5
 
 
-def main(descriptor: int) -> None:
+def main(descriptor: int, folder: Path) -> None:
     told = os.fdopen(os.dup(1), "w", encoding="ascii")
     os.dup2(2, 1)  # whatever a library prints goes to the log, not between the documents
-    folders: queue.SimpleQueue[Path] = queue.SimpleQueue()
-    threading.Thread(target=_read_input, args=(folders,), daemon=True).start()
+    threading.Thread(target=_end_with_input, daemon=True).start()
     start_tensorflow()
     from crackwatch.dataset import PixelCache
     from crackwatch.training import fitting
 
     fitting.use_one_thread()
-    pixels = PixelCache.shared(descriptor)
-    while True:
-        _work(folders.get(), pixels, told)
+    _work(folder, PixelCache.shared(descriptor), told)
 
 
 def _work(folder: Path, pixels: PixelCache, told: TextIO) -> None:
@@ -81,15 +77,13 @@ def _work(folder: Path, pixels: PixelCache, told: TextIO) -> None:
     say(done=True)
 
 
-def _read_input(folders: queue.SimpleQueue[Path]) -> None:
+def _end_with_input() -> None:
     try:
-        # not sys.stdin: Python waits for its lock at its end, and this thread never gives it back
-        with open(0, "rb", closefd=False) as lines:
-            for line in lines:
-                folders.put(Path(json.loads(line)))
+        while os.read(0, 4096):
+            pass
     finally:
         os._exit(0)
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), Path(sys.argv[2]))
