@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from crackwatch import packaged
-from tests.test_daemon import Process, drawn, made, station
+from tests.test_daemon import Process, drawn, station
 from tests.test_docs import blocks, section
 
-__all__ = ["made", "station"]  # fixtures
+__all__ = ["station"]  # fixtures
 
 pytestmark = pytest.mark.skipif(
     not (packaged.starter() / "lenet.keras").is_file(), reason="the starter model is not here"

@@ -18,9 +18,9 @@ import pytest
 from crackwatch import belonging, packaged
 from crackwatch.inbox import MARKER
 from tests.disks import mounted, read_only, small_disk, unmount
-from tests.test_daemon import Process, crackwatch, drawn, made, overridden, station
+from tests.test_daemon import Process, crackwatch, drawn, overridden, station
 
-__all__ = ["made", "station"]  # fixtures
+__all__ = ["station"]  # fixtures
 
 pytestmark = pytest.mark.skipif(
     not (packaged.starter() / "lenet.keras").is_file(), reason="the starter model is not here"
