@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
+from crackwatch import syncing
 from crackwatch.audit import Audit, Auditor
 from crackwatch.departures import Departed, Departing
 from crackwatch.domain import Place
@@ -21,7 +22,7 @@ from tests.station import Station
 # what touches the disk or the books between two departures' beginning and end
 _CALLS: tuple[tuple[Any, str], ...] = (
     (durable, "rename_noreplace"),
-    (durable, "fsync_folder"),
+    (syncing, "fsync_folder"),
     (os, "unlink"),
     (Departures, "begin"),
     (Departures, "retarget"),

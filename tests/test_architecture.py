@@ -26,6 +26,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "domain": set(),
     "errors": set(),
     "packaged": set(),
+    "syncing": set(),
     "settings": set(),
     "logs": set(),
     "locking": set(),
@@ -41,14 +42,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "runtime": set(),
     "runtime.weights": set(),
     "examining": {"runtime"},
-    "registry": {"likeness", "locking"},
+    "registry": {"likeness", "locking", "syncing"},
     # one outside world each
     "arrivals": {"inbox"},
     "images": {"runtime", "score_map", "tiling"},  # the model's side; where tiles lie, their scores
     "runtime.openvino": {"runtime", "runtime.weights"},
     "runtime.reference": {"runtime"},
-    "store": {"packaged"},
-    "filing": {"inbox"},
+    "store": {"packaged", "syncing"},
+    "filing": {"inbox", "syncing"},
     "health": {"health.drift", "inbox", "locking"},
     "health.drift": {"likeness"},  # arithmetic, for the publisher and the reports as well
     "reporting": {"__version__", "health.drift", "tiled_words"},
@@ -92,14 +93,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "tiled_words": {"tiled_promise"},  # its types; and from which score on a label is doubted
     "heatmaps": {"runtime", "runtime.weights"},
     "starters": {"agreement", "registry", "runtime", "runtime.openvino", "synthetic"},
-    "review": {"dataset", "filing", "store"},
+    "review": {"dataset", "filing", "store", "syncing"},
     # the workshop
     "dataset": {"runtime"},
     "evaluation": {"dataset", "runtime"},
     "lenet": {"runtime"},
     "training": {
         "agreement", "dataset", "evaluation", "learned", "lenet", "likeness", "locking", "promise",
-        "registry", "runtime", "tiled_promise", "tiled_words",
+        "registry", "runtime", "syncing", "tiled_promise", "tiled_words",
     },
     "training.worker": {"dataset", "images", "lenet", "training"},
     "training.campaign": {"dataset", "images", "training"},

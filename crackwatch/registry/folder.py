@@ -49,9 +49,9 @@ from crackwatch.registry.files import (
     read_small,
     replace,
     sha256_of,
-    sync,
     sync_tree,
 )
+from crackwatch.syncing import fsync_path
 
 _CHAMPION = "champion"
 _PREVIOUS = "previous"
@@ -260,7 +260,7 @@ class Registry:
                 # Nobody else can make the target meanwhile: the lock is ours. Were it a folder
                 # with anything in it, rename would refuse all the same.
                 staged.rename(target)
-                sync(self.folder)
+                fsync_path(self.folder)
             except OSError as exc:
                 raise cannot("publish", target, exc) from exc
         return card.id
@@ -388,7 +388,7 @@ class Registry:
         file = self.folder / _PROMOTION
         try:
             file.unlink()
-            sync(self.folder)
+            fsync_path(self.folder)
         except OSError as exc:
             raise cannot("remove", file, exc) from exc
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from crackwatch import inbox as inbox_module
+from crackwatch import syncing
 from crackwatch.domain import Filed, Place, path_text
 from crackwatch.filing import durable
 from crackwatch.filing.mover import Mover
@@ -42,7 +43,7 @@ def move_before_commit() -> None:
 
 def no_fsync_of_folders() -> None:
     """Renames are left to the kernel to write down when it likes."""
-    durable.fsync_folder = lambda _: None
+    syncing.fsync_folder = lambda _: None
 
 
 def no_sync_of_pictures() -> None:
