@@ -38,8 +38,9 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, TypeVar
 
 from crackwatch import inbox as inbox_module
-from crackwatch.domain import OVERLAY_SUFFIX, Departure, Fingerprint, Place, path_text
+from crackwatch.domain import OVERLAY_SUFFIX, Departure, Fingerprint, Place
 from crackwatch.errors import UsageError
+from crackwatch.escaping import path_text
 from crackwatch.inbox import NamePolicy
 
 SECOND_LOOK_S = 1.0  # how long a move in progress beside a running daemon may take to be seen whole

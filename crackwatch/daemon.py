@@ -24,18 +24,12 @@ from crackwatch.arrivals.known import Known
 from crackwatch.arrivals.sentinel import Sentinel
 from crackwatch.batching import BatchQueue
 from crackwatch.conditions import Conditions
+from crackwatch.days import Window, day_begins, working_day
 from crackwatch.decoding import Cost, Decoder
-from crackwatch.domain import (
-    Fingerprint,
-    Place,
-    QuarantineReason,
-    Window,
-    day_begins,
-    path_text,
-    working_day,
-)
+from crackwatch.domain import Fingerprint, Place, QuarantineReason
 from crackwatch.driftwatch import MOST_PICTURES, DriftWatch
 from crackwatch.errors import CrackwatchError, StoreError, SystemFault
+from crackwatch.escaping import path_text
 from crackwatch.filing.mover import Mover
 from crackwatch.filing.names import DayDestinations
 from crackwatch.health import status as status_module

@@ -16,7 +16,7 @@ import pytest
 
 from crackwatch import cli
 from crackwatch.audit import COUNTED, Audit, Auditor
-from crackwatch.domain import path_text
+from crackwatch.escaping import path_text
 from crackwatch.inbox import NamePolicy
 from crackwatch.store.audits import AuditBooks
 from tests.station import Station, jpeg

@@ -176,7 +176,8 @@ def _carried_out(
     door: Doorway, steps: list[Step], by: str, *, dry_run: bool
 ) -> dict[str, list[dict[str, Any]]]:
     from crackwatch.cli.departing import why
-    from crackwatch.domain import DepartureResult, path_text
+    from crackwatch.domain import DepartureResult
+    from crackwatch.escaping import path_text
 
     done: dict[str, list[dict[str, Any]]] = {
         "accepted": [], "taken_in": [], "removed": [], "left": [],
@@ -226,7 +227,7 @@ def _carried_out(
 
 
 def _named(each: Finding) -> dict[str, Any]:
-    from crackwatch.domain import path_text
+    from crackwatch.escaping import path_text
 
     return {"path": path_text(each.path), "id": each.id}
 
@@ -266,7 +267,7 @@ def document(outcome: Audit) -> dict[str, Any]:
 
 def table(outcome: Audit, station: str) -> str:
     """The outcome for a person."""
-    from crackwatch.domain import path_text
+    from crackwatch.escaping import path_text
 
     lines = [f"{station}: {outcome.arrived:,} arrived", ""]
     lines += [f"  {word:<12}{count:>12,}" for word, count in outcome.counts.items()]
@@ -293,6 +294,6 @@ def table(outcome: Audit, station: str) -> str:
 
 
 def _finding(each: Finding) -> dict[str, Any]:
-    from crackwatch.domain import path_text
+    from crackwatch.escaping import path_text
 
     return {"path": path_text(each.path), "id": each.id, "reason": each.reason}

@@ -64,7 +64,7 @@ def of_data(settings: Settings, registry: Registry, model_id: str, data: Path) -
     from crackwatch import dataset, learned
     from crackwatch.champion import open_chosen
     from crackwatch.cli.workshop import decoder
-    from crackwatch.domain import path_text
+    from crackwatch.escaping import path_text
     from crackwatch.images import keypoints
     from crackwatch.promise import Examples
 
@@ -110,7 +110,7 @@ def _refuse_learned(
             err=True,
         )
         return
-    from crackwatch.domain import path_text
+    from crackwatch.escaping import path_text
 
     taught = {bytes(row) for row in known.pixel_hashes}
     seen = [
@@ -134,7 +134,8 @@ def prevalence_of(settings: Settings, given: float | None, examples: Examples) -
     if settings.database_file.exists():
         from datetime import UTC, datetime, timedelta
 
-        from crackwatch.domain import Outcome, Window
+        from crackwatch.days import Window
+        from crackwatch.domain import Outcome
         from crackwatch.store.reports import reading
 
         until = datetime.now(UTC)

@@ -17,8 +17,9 @@ from collections.abc import Callable, Mapping
 
 from crackwatch import inbox as inbox_module
 from crackwatch import syncing
-from crackwatch.domain import OVERLAY_SUFFIX, Departure, DepartureResult, Place, path_text
+from crackwatch.domain import OVERLAY_SUFFIX, Departure, DepartureResult, Place
 from crackwatch.errors import SystemFault
+from crackwatch.escaping import path_text
 from crackwatch.filing import durable
 from crackwatch.filing.names import NAME_MAX_BYTES, SIDECAR_SUFFIX, fit
 

@@ -19,8 +19,9 @@ from typing import Protocol
 
 from crackwatch import inbox as inbox_module
 from crackwatch import syncing
-from crackwatch.domain import Filed, Fingerprint, MoveResult, Place, QuarantineReason, path_text
+from crackwatch.domain import Filed, Fingerprint, MoveResult, Place, QuarantineReason
 from crackwatch.errors import SystemFault
+from crackwatch.escaping import path_text
 from crackwatch.filing import durable
 from crackwatch.filing.names import NAME_MAX_BYTES, SIDECAR_SUFFIX, fit
 

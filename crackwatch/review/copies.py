@@ -17,8 +17,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from crackwatch.dataset import read_file
-from crackwatch.domain import Label, path_text
+from crackwatch.domain import Label
 from crackwatch.errors import DatasetError, LockedError
+from crackwatch.escaping import path_text
 from crackwatch.filing.durable import rename_noreplace
 from crackwatch.filing.names import NAME_MAX_BYTES, fit
 from crackwatch.store.reviews import Review

@@ -14,7 +14,8 @@ from typing import Any
 
 from crackwatch import inbox as inbox_module
 from crackwatch import syncing
-from crackwatch.domain import Filed, Place, path_text
+from crackwatch.domain import Filed, Place
+from crackwatch.escaping import path_text
 from crackwatch.filing import durable
 from crackwatch.filing.mover import Mover
 from crackwatch.filing.names import DayDestinations

@@ -19,17 +19,11 @@ from hypothesis import strategies as st
 
 from crackwatch import settings as station_settings
 from crackwatch.dataset.cutting import read_boxes
-from crackwatch.domain import (
-    FoundAnomaly,
-    Label,
-    Outcome,
-    QuarantinedPicture,
-    Summary,
-    Window,
-    path_bytes,
-    path_text,
-)
+from crackwatch.days import Window
+from crackwatch.domain import Label, Outcome
 from crackwatch.errors import SettingsError, UsageError, WhenError
+from crackwatch.escaping import path_bytes, path_text
+from crackwatch.reported import FoundAnomaly, QuarantinedPicture, Summary
 from crackwatch.reporting import render_csv, render_html, render_table, when
 from crackwatch.review import exchange
 from crackwatch.review.marking import checked_name, checked_note
