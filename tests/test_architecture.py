@@ -82,11 +82,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "belonging": {"inbox"},
     "conditions": {"health", "settings"},
     "daemon": {
-        "arrivals", "batching", "belonging", "champion", "conditions", "decoding", "driftwatch",
-        "filing", "health", "heartbeat",
-        "housekeeping",
-        "images", "inbox", "inspector", "locking", "logs", "marked", "pipeline", "registry",
-        "scales", "settings", "store", "suspects",
+        "arrivals", "batching", "belonging", "champion", "conditions", "decoding", "filing",
+        "health", "heartbeat", "housekeeping", "images", "inbox", "inspector", "locking", "logs",
+        "marked", "pipeline", "registry", "settings", "store", "suspects", "telling",
+    },
+    "telling": {
+        "arrivals", "driftwatch", "health", "heartbeat", "inspector", "scales", "settings", "store",
     },
     "synthetic": {"runtime"},
     "learned": set(),
