@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from crackwatch.audit import Finding
+from crackwatch.audited import Finding
 from crackwatch.domain import OVERLAY_SUFFIX, Departure, DepartureKind, Place
 from crackwatch.errors import UsageError
 from crackwatch.escaping import path_bytes

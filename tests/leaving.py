@@ -8,7 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 from crackwatch import syncing
-from crackwatch.audit import Audit, Auditor
+from crackwatch.audit import Auditor
+from crackwatch.audited import Audit
 from crackwatch.departures import Departed, Departing
 from crackwatch.domain import Place
 from crackwatch.filing import durable

@@ -62,12 +62,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "pipeline": {"examining", "inbox", "runtime", "verdict", "views"},  # its adapters are Protocols
     "heartbeat": {"agreement", "health", "pipeline", "registry"},
     "champion": {"agreement", "pipeline", "registry", "runtime", "settings", "views"},
-    "audit": {"inbox"},
+    "audited": set(),
+    "on_disk": {"inbox"},
+    "audit": {"audited", "inbox", "on_disk"},
     "scoring": {"examining", "inbox", "runtime", "views"},
     "suspects": set(),
     "departures": {"filing", "locking"},
     "requeue": set(),
-    "repair": {"audit", "inbox"},
+    "repair": {"audited", "inbox"},
     "retention": {"departures", "requeue"},
     "housekeeping": {
         "departures", "filing", "health", "retention", "settings", "store",

@@ -11,7 +11,7 @@ from crackwatch.cli.options import config_option, echo_json, format_option, load
 from crackwatch.cli.progress import progress_bar
 
 if TYPE_CHECKING:
-    from crackwatch.audit import Audit, Finding, Kind
+    from crackwatch.audited import Audit, Finding, Kind
     from crackwatch.cli.departing import Doorway
     from crackwatch.repair import Step
     from crackwatch.settings import Settings
