@@ -31,6 +31,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "reported": set(),
     "syncing": set(),
     "settings": set(),
+    "config_file": {"settings"},
     "logs": set(),
     "locking": set(),
     "tiling": {"runtime"},  # the side of the model's input
@@ -138,8 +139,8 @@ DOORS: dict[str, set[str]] = {
     "sqlalchemy": {"store.audits", "store.books", "store.departures", "store.drift", "store.engine", "store.heartbeats",
                    "store.inspected", "store.photographs", "store.quarantined", "store.recent", "store.reports", "store.reviews", "store.schema", "store.standing"},
     "alembic": {"store.migrate"},
-    "pydantic": {"settings", "registry.card"},
-    "pydantic_core": {"settings"},
+    "pydantic": {"config_file", "settings", "registry.card"},
+    "pydantic_core": {"config_file"},
     "structlog": {"logs", "heartbeat", "housekeeping", "inspector"},  # the three: the type of the logger handed in
     "dateparser": {"reporting.when"},
     "jinja2": {"reporting.render_html"},

@@ -22,6 +22,7 @@ from scipy import stats
 from sqlalchemy import Engine, event
 
 from crackwatch import cli, driftwatch, images, packaged, synthetic
+from crackwatch.config_file import load
 from crackwatch.daemon import Daemon
 from crackwatch.days import Window
 from crackwatch.domain import (
@@ -50,7 +51,6 @@ from crackwatch.likeness import MIN_PICTURES, Reference, Seen, reference_of, spr
 from crackwatch.registry import Registry, read_card
 from crackwatch.reported import DayDrift
 from crackwatch.runtime import load as load_classifier
-from crackwatch.settings import load
 from crackwatch.store.drift import sample_of
 from crackwatch.store.reports import reading
 from crackwatch.store.schema import to_microseconds

@@ -74,8 +74,8 @@ def command(
     """
     settings = load_settings(config)
     from crackwatch.belonging import OwnInbox
+    from crackwatch.config_file import require_inbox
     from crackwatch.errors import EXIT_DONE, EXIT_FOUND, UsageError
-    from crackwatch.settings import require_inbox
 
     if (take_in_changed and not repair) or ((dry_run or by) and not (repair or accepted)):
         raise UsageError("there is nothing to repair", "Give --repair, or --accept WHAT, as well.")
