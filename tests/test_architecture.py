@@ -57,7 +57,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "health": {"health.drift", "inbox", "locking"},
     "health.drift": {"likeness"},  # arithmetic, for the publisher and the reports as well
     "reporting": {"__version__", "health.drift", "tiled_words"},
-    "reporting.render_promise": {"promise"},
+    "reporting.render_promise": {"bounds", "promise"},
     # the parts brought together, each in one place
     "agreement": {"registry", "runtime"},
     "pipeline": {"examining", "inbox", "runtime", "verdict", "views"},  # its adapters are Protocols
@@ -94,9 +94,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "synthetic": {"runtime"},
     "learned": set(),
-    "promise": set(),
-    "tails": {"promise"},  # its intervals
-    "tiled_promise": {"promise", "tails"},
+    "bounds": set(),
+    "labelled_scores": set(),
+    "promise": {"bounds", "labelled_scores"},
+    "tails": {"bounds"},
+    "tiled_promise": {"bounds", "labelled_scores", "promise", "tails"},
     "tiled_words": {"tiled_promise"},  # its types; and from which score on a label is doubted
     "heatmaps": {"runtime", "runtime.weights"},
     "starters": {"agreement", "registry", "runtime", "runtime.openvino", "synthetic"},
@@ -106,14 +108,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "evaluation": {"dataset", "runtime"},
     "lenet": {"runtime"},
     "training": {
-        "agreement", "dataset", "evaluation", "learned", "lenet", "likeness", "locking", "promise",
+        "agreement", "dataset", "evaluation", "labelled_scores", "learned", "lenet", "likeness", "locking",
         "registry", "runtime", "syncing", "tiled_promise", "tiled_words",
     },
     "training.worker": {"dataset", "images", "lenet", "training"},
     "training.campaign": {"dataset", "images", "training"},
     "training.ship": {
-        "agreement", "dataset", "evaluation", "images", "learned", "packaged", "promise", "registry",
-        "runtime", "starters", "training",
+        "agreement", "dataset", "evaluation", "images", "labelled_scores", "learned", "packaged",
+        "registry", "runtime", "starters", "training",
     },
 }  # fmt: skip
 EVERYBODYS = {"days", "domain", "errors", "escaping", "reported"}
@@ -147,7 +149,8 @@ DOORS: dict[str, set[str]] = {
     "rich": {"reporting.render_table", "cli.progress", "cli.retrain", "demo"},
     "sklearn": {"evaluation", "evaluation.curves"},
     "scipy": {
-        "evaluation", "promise", "tails", "tiled_promise", "training.calibration", "training.deciding",
+        "bounds", "evaluation", "labelled_scores", "promise", "tails", "tiled_promise",
+        "training.calibration", "training.deciding",
         "training.findings", "training.gate", "training.honest",
         "training.retraining",
     },
