@@ -27,37 +27,21 @@ pictures, for no hidden name is ever taken in: they are passed over.
 
 from __future__ import annotations
 
-import errno
 import os
 import re
-import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import Literal, Protocol, TypeVar
+from typing import TypeVar
 
 from crackwatch import inbox as inbox_module
-from crackwatch.domain import OVERLAY_SUFFIX, Departure, Fingerprint, Place, path_text
-from crackwatch.errors import UsageError
+from crackwatch.audited import COUNTED, Audit, BooksLike, EntryLike, Finding, SnapshotLike
+from crackwatch.domain import OVERLAY_SUFFIX, Departure, Fingerprint, Place
 from crackwatch.inbox import NamePolicy
+from crackwatch.on_disk import device_of, hash_of, lstat, names_below, refused
 
 SECOND_LOOK_S = 1.0  # how long a move in progress beside a running daemon may take to be seen whole
 
-COUNTED = (
-    "kept",
-    "flagged",
-    "archived",
-    "deleted",
-    "quarantined",
-    "superseded",
-    "expired",
-    "vanished",
-    "pending",
-)
-
 _FILES_AT_ONCE = 500
-_FORBIDDEN = (errno.EACCES, errno.EPERM)
 # what may stand beside a picture that the books name: its reason, its marked copy
 _BESIDE = {Place.QUARANTINED: b".json", Place.FLAGGED: OVERLAY_SUFFIX}
 _OWN_NAME = re.compile(
@@ -76,79 +60,6 @@ _ENDED = {
     "vanished": "is gone, which a person has accepted",
 }
 T = TypeVar("T")
-Kind = Literal["missing", "unexplained", "changed"]
-
-
-class EntryLike(Protocol):
-    """One row of the books."""
-
-    @property
-    def id(self) -> int: ...
-    @property
-    def standing(self) -> str: ...
-    @property
-    def place(self) -> str: ...
-    @property
-    def source(self) -> bytes: ...
-    @property
-    def destination(self) -> bytes | None: ...
-    @property
-    def fingerprint(self) -> Fingerprint: ...
-    @property
-    def sha256(self) -> bytes | None: ...
-
-
-class SnapshotLike(Protocol):
-    def counts(self) -> Mapping[str, int]: ...
-    def total(self) -> int: ...
-    def present(self, sources: Sequence[bytes]) -> Mapping[bytes, Sequence[EntryLike]]: ...
-
-
-class BooksLike(Protocol):
-    """The books: see ``store.audits.AuditBooks``."""
-
-    def snapshot(self) -> AbstractContextManager[SnapshotLike]: ...
-    def pages(self) -> Iterator[Sequence[EntryLike]]: ...
-    def by_ids(self, ids: Sequence[int]) -> Mapping[int, EntryLike]: ...
-    def holding(self, place: Place, destinations: Sequence[bytes]) -> Mapping[bytes, EntryLike]: ...
-    def departing(self) -> Sequence[Departure]: ...
-    def inspected_since(self, each: Departure) -> bool: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """Something that is not as the books have it. ``path`` is absolute; ``id`` that of the row."""
-
-    kind: Kind
-    path: bytes
-    reason: str
-    id: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Audit:
-    """The outcome. ``counts`` has every word of ``COUNTED``; ``rows`` is how many rows there are."""
-
-    rows: int
-    unrecorded: int  # files of the inbox that have no row yet
-    counts: Mapping[str, int]
-    findings: tuple[Finding, ...]
-
-    @property
-    def arrived(self) -> int:
-        return self.rows + self.unrecorded
-
-    @property
-    def balances(self) -> bool:
-        """Whether each arrival is in exactly one place."""
-        return self.arrived == sum(self.counts.values())
-
-    @property
-    def ok(self) -> bool:
-        return self.balances and not self.findings
-
-    def of(self, kind: Kind) -> tuple[Finding, ...]:
-        return tuple(each for each in self.findings if each.kind == kind)
 
 
 class Auditor:
@@ -179,7 +90,7 @@ class Auditor:
         self._progress = progress
         # within a file system a move is a rename, and the inode stays
         self._keeps_inode = {
-            place: _device(folder) == _device(inbox) for place, folder in folders.items()
+            place: device_of(folder) == device_of(inbox) for place, folder in folders.items()
         }
 
     def audit(self) -> Audit:
@@ -215,7 +126,7 @@ class Auditor:
         alike = [row for row in rows if entry.fingerprint.same_identity(row.fingerprint)]
         if not alike:
             return False
-        hashed = self._hash(os.path.join(self._inbox, entry.source))
+        hashed = hash_of(os.path.join(self._inbox, entry.source))
         # one that has gone meanwhile is no arrival; one that was never read has only its identity
         return not isinstance(hashed, bytes) or any(row.sha256 in (None, hashed) for row in alike)
 
@@ -252,12 +163,12 @@ class Auditor:
 
     def _kept(self, row: EntryLike) -> Finding | None:
         path = os.path.join(self._inbox, row.source)
-        status = _lstat(path)
+        status = lstat(path)
         if status is None:
             return Finding("missing", path, "it was kept in the inbox and is gone", row.id)
-        refused = _refused(status)
-        if refused:
-            return Finding("missing", path, f"in its place there is {refused}", row.id)
+        wrong = refused(status)
+        if wrong:
+            return Finding("missing", path, f"in its place there is {wrong}", row.id)
         if _untouched(Fingerprint.of(status), row.fingerprint):
             return self._changed(path, row) if self._full else None
         if self._policy.accepts(row.source):
@@ -269,12 +180,12 @@ class Auditor:
             where = os.path.join(self._inbox, row.source)
             return Finding("missing", where, f"{row.standing}, but its row names no file", row.id)
         path = os.path.join(self._folders[place], row.destination)
-        status = _lstat(path)
+        status = lstat(path)
         if status is None:
             return Finding("missing", path, f"it was {row.standing} and is gone", row.id)
-        refused = _refused(status)
-        if refused:
-            return Finding("changed", path, f"in its place there is {refused}", row.id)
+        wrong = refused(status)
+        if wrong:
+            return Finding("changed", path, f"in its place there is {wrong}", row.id)
         found = Fingerprint.of(status)
         same = found.same_identity(row.fingerprint) and (
             found.inode == row.fingerprint.inode or not self._keeps_inode[place]
@@ -290,18 +201,18 @@ class Auditor:
         content at the source is enough: the daemon will see it and make the row superseded.
         """
         source = os.path.join(self._inbox, row.source)
-        if _lstat(source) is not None:
+        if lstat(source) is not None:
             return None
         gone = b"%s%d.gone" % (inbox_module.OWN_PREFIX, row.id)
         if row.place == Place.DELETED.value:
             return None  # deleted already, and not yet marked so
-        if _lstat(os.path.join(os.path.dirname(source), gone)) is not None:
+        if lstat(os.path.join(os.path.dirname(source), gone)) is not None:
             return None
         if row.destination is not None:
             folder = next(
                 (path for place, path in self._folders.items() if place.value == row.place), b""
             )
-            if _lstat(os.path.join(folder, row.destination)) is not None:
+            if lstat(os.path.join(folder, row.destination)) is not None:
                 return None
         return Finding(
             "missing", source, "its move is unfinished and it is at neither end of it", row.id
@@ -313,7 +224,7 @@ class Auditor:
             return Finding(
                 "unexplained", path, "deleted, but no hash tells what was deleted", row.id
             )
-        status = _lstat(path)
+        status = lstat(path)
         if status is not None and _untouched(Fingerprint.of(status), row.fingerprint):
             # a rename on the way out would have set its ctime
             return Finding("unexplained", path, "deleted, says its row; it never was", row.id)
@@ -322,13 +233,13 @@ class Auditor:
     def _changed(self, path: bytes, row: EntryLike) -> Finding | None:
         """Holds the content against the row's hash."""
         if row.sha256 is None:  # too big to have been read: there is nothing more to compare
-            status = _lstat(path)
+            status = lstat(path)
             if status is None:
                 return Finding("missing", path, "it is gone", row.id)
             if Fingerprint.of(status).same_identity(row.fingerprint):
                 return None
             return Finding("changed", path, "its size or time is not what it was", row.id)
-        hashed = self._hash(path)
+        hashed = hash_of(path)
         if hashed is None:
             return Finding("missing", path, "it is gone", row.id)
         if isinstance(hashed, str):
@@ -341,11 +252,11 @@ class Auditor:
 
     def _files_against_rows(self) -> Iterator[Finding]:
         for place in (Place.FLAGGED, Place.ARCHIVED, Place.QUARANTINED):
-            for chunk in _chunks(_names_below(self._folders[place])):
+            for chunk in _chunks(names_below(self._folders[place])):
                 yield from self._unexplained(place, chunk)
         own = (
             name
-            for name in _names_below(self._inbox, passing_over=True)
+            for name in names_below(self._inbox, passing_over=True)
             if os.path.basename(name).startswith(inbox_module.OWN_PREFIX) and not _is_marker(name)
         )
         for chunk in _chunks(own):
@@ -429,15 +340,15 @@ class Auditor:
             return False
         at = os.path.join(self._folders.get(departure.place, self._inbox), departure.name)
         gone = inbox_module.OWN_PREFIX + b"%d.gone" % departure.inspection_id
-        if _lstat(os.path.join(os.path.dirname(at), gone)) is not None:
+        if lstat(os.path.join(os.path.dirname(at), gone)) is not None:
             return True
         if departure.target is None:
             return departure.expired and finding.path == at
         target = os.path.join(self._inbox, departure.target)
-        return _lstat(target) is not None or self._books.inspected_since(departure)
+        return lstat(target) is not None or self._books.inspected_since(departure)
 
     def _file_again(self, finding: Finding) -> Finding | None:
-        if _lstat(finding.path) is None:
+        if lstat(finding.path) is None:
             return None
         for place, folder in self._folders.items():
             if finding.path.startswith(folder + b"/"):
@@ -448,38 +359,10 @@ class Auditor:
             return next(self._leftovers(self._inbox, [name]), None)
         return None
 
-    # ----------------------------------------------------------------------------- reading
-
-    def _hash(self, path: bytes) -> bytes | str | None:
-        """The SHA-256 of a file's content; None if it is gone, a text if it cannot be read."""
-        try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-            try:
-                if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                    return "it is no regular file any more"
-                return inbox_module.sha256_of(descriptor)
-            finally:
-                os.close(descriptor)
-        except FileNotFoundError:
-            return None
-        except PermissionError as exc:
-            raise _unseen(path, exc) from exc
-        except OSError as exc:
-            return exc.strerror or str(exc)
-
 
 def _untouched(found: Fingerprint, row: Fingerprint) -> bool:
     """Whether not even a hint has changed; the device's number may, at a reboot."""
     return found.same_identity(row) and found.inode == row.inode and found.ctime_ns == row.ctime_ns
-
-
-def _refused(status: os.stat_result) -> str | None:
-    """What stands in a file's place, if it is no regular file."""
-    if stat.S_ISREG(status.st_mode):
-        return None
-    if stat.S_ISDIR(status.st_mode):
-        return "a folder"
-    return inbox_module.kind_refused(status.st_mode) or "no regular file"
 
 
 def _is_marker(name: bytes) -> bool:
@@ -492,44 +375,6 @@ def _own_id(name: bytes) -> int | None:
     return int(match[1]) if match else None
 
 
-def _device(folder: bytes) -> int | None:
-    status = _lstat(os.path.realpath(folder))
-    return None if status is None else status.st_dev
-
-
-def _lstat(path: bytes) -> os.stat_result | None:
-    """None if there is nothing. Raises UsageError where this user may not look."""
-    try:
-        return os.lstat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except OSError as exc:
-        raise _unseen(path, exc) from exc
-
-
-def _names_below(folder: bytes, *, passing_over: bool = False) -> Iterator[bytes]:
-    """Every name below a folder that is not a folder itself, relative to it, folder by folder.
-
-    ``passing_over`` what this user may not list; else that raises UsageError.
-    """
-    waiting = [b""]
-    while waiting:
-        below = waiting.pop()
-        try:
-            with os.scandir(os.path.join(folder, below) if below else folder) as entries:
-                for entry in entries:
-                    name = os.path.join(below, entry.name)
-                    if entry.is_dir(follow_symlinks=False):
-                        waiting.append(name)
-                    else:
-                        yield name
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        except OSError as exc:
-            if not (passing_over and exc.errno in _FORBIDDEN):
-                raise _unseen(os.path.join(folder, below), exc) from exc
-
-
 def _chunks(each: Iterable[T]) -> Iterator[list[T]]:
     held: list[T] = []
     for one in each:
@@ -539,14 +384,3 @@ def _chunks(each: Iterable[T]) -> Iterator[list[T]]:
             held = []
     if held:
         yield held
-
-
-def _unseen(path: bytes, exc: OSError) -> UsageError:
-    problem = f"{path_text(path)}: cannot be looked at: {exc.strerror}"
-    if exc.errno in _FORBIDDEN:
-        return UsageError(
-            problem,
-            "Run the audit as the user that the station runs as; what it cannot see it cannot "
-            "prove.",
-        )
-    return UsageError(problem, "Look at that disk (dmesg, smartctl), then audit again.")

@@ -20,8 +20,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from crackwatch.domain import path_text
 from crackwatch.errors import SystemFault, UsageError
+from crackwatch.escaping import path_text
 from crackwatch.inbox import MARKER, SYSTEM_ERRNOS, inbox_fault, open_folder
 
 IDENTITY_FILE = "station.json"  # in the state folder

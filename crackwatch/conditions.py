@@ -15,8 +15,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-from crackwatch.domain import path_text
 from crackwatch.errors import StoreError, SystemFault
+from crackwatch.escaping import path_text
 from crackwatch.health.board import Board
 from crackwatch.settings import Settings
 

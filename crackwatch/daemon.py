@@ -1,7 +1,7 @@
 """Builds the station from its parts and keeps it going: threads, signals, recovery, an orderly end.
 
 Three threads share the work. The intake finds what has settled; the inspector takes batches through
-the pipeline; the main thread answers signals, watches the watchers and writes the status file.
+the pipeline; the main thread answers signals, watches the watchers and has the station's state told.
 """
 
 from __future__ import annotations
@@ -17,33 +17,24 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
 from typing import Final
 
-from crackwatch import belonging, champion, inbox, locking, logs, scales, suspects
+from crackwatch import belonging, champion, inbox, locking, logs, suspects
 from crackwatch.arrivals import gate as gate_module
-from crackwatch.arrivals.intake import Backlog, Intake
+from crackwatch.arrivals.intake import Intake
 from crackwatch.arrivals.known import Known
 from crackwatch.arrivals.sentinel import Sentinel
 from crackwatch.batching import BatchQueue
 from crackwatch.conditions import Conditions
+from crackwatch.days import day_begins, working_day
 from crackwatch.decoding import Cost, Decoder
-from crackwatch.domain import (
-    Fingerprint,
-    Place,
-    QuarantineReason,
-    Window,
-    day_begins,
-    path_text,
-    working_day,
-)
-from crackwatch.driftwatch import MOST_PICTURES, DriftWatch
-from crackwatch.errors import CrackwatchError, StoreError, SystemFault
+from crackwatch.domain import Fingerprint, Place, QuarantineReason
+from crackwatch.errors import CrackwatchError, SystemFault
+from crackwatch.escaping import path_text
 from crackwatch.filing.mover import Mover
 from crackwatch.filing.names import DayDestinations
 from crackwatch.health import status as status_module
 from crackwatch.health.board import Board, Problem
 from crackwatch.health.notify import notify
 from crackwatch.health.pulse import Pulse, watchdog_interval_s
-from crackwatch.health.status import ForReview, LastGolden, Status
-from crackwatch.heartbeat import PROBLEM as GOLDEN_FAILED
 from crackwatch.heartbeat import Heart
 from crackwatch.housekeeping import Housekeeping
 from crackwatch.images import light
@@ -53,23 +44,18 @@ from crackwatch.marked import Marker
 from crackwatch.pipeline import Pipeline
 from crackwatch.registry import Registry
 from crackwatch.settings import Settings
-from crackwatch.store import drift as drift_rows
-from crackwatch.store import quarantined, reviews
+from crackwatch.store import quarantined
 from crackwatch.store.books import Books
 from crackwatch.store.departures import Departures
 from crackwatch.store.engine import open_writer
 from crackwatch.store.heartbeats import Heartbeats
 from crackwatch.store.photographs import PhotographBooks
+from crackwatch.telling import Teller, tell_starting
 
 EXIT_INTERNAL: Final = 70  # a fault in crackwatch itself (sysexits.h): the service manager restarts
 
 _TURN_S = 0.5  # between two looks at signals, watchers and status
 _STATUS_S = 1.0
-_COUNT_EVERY_S = 10.0
-_REVIEW_EVERY_S = 60.0
-
-# errors that a person must mend while everything else is inspected and filed
-_WORK_GOES_ON = frozenset({"move_refused"})
 
 # of the inbox as a whole: there is one at a time
 _INBOX_FAULTS = (
@@ -93,10 +79,7 @@ class Daemon:
         self._inspector_ended = threading.Event()
         self._failure: BaseException | None = None
         self._started_at = datetime.now(UTC)
-        self._counted: tuple[Backlog, float] | None = None  # and when to count again
         self._signal = 0
-        self._reviewable: ForReview | None = None
-        self._review_due_s = 0.0
         self._pulse = Pulse(watchdog_interval_s(os.environ, os.getpid()))
 
     # ----------------------------------------------------------------------------------- whole
@@ -125,10 +108,10 @@ class Daemon:
         self._books = Books(engine, settings.station.name)
         for folder in (folders.flagged, folders.archive, folders.quarantine):
             folder.mkdir(parents=True, exist_ok=True)
-        self._write_status("starting")
+        tell_starting(folders.state, self._started_at)
         registry = Registry(folders.models)
         opened = champion.open_champion(registry, settings.model, self._books)
-        self._heart = Heart(
+        heart = Heart(
             golden=opened.golden,
             registry=registry,
             books=Heartbeats(engine, settings.station.name),
@@ -220,7 +203,6 @@ class Daemon:
             recursive=settings.files.recursive,
         )
 
-        self._drift = DriftWatch(self._sample_of_day, self.board)
         self._inspector = Inspector(
             pipeline=pipeline,
             queue=self._queue,
@@ -231,7 +213,7 @@ class Daemon:
             model_settings=settings.model,
             rows=self._books,
             judging=opened.judging,
-            heart=self._heart,
+            heart=heart,
             stop=self._stop,
             working_day=self._working_day,
             once=once,
@@ -244,6 +226,16 @@ class Daemon:
                 self.board,
                 self._log,
             ),
+        )
+        self._teller = Teller(
+            settings,
+            self.board,
+            self._started_at,
+            inspector=self._inspector,
+            intake=self._intake,
+            sentinel=self._sentinel,
+            heart=heart,
+            working_day=self._working_day,
         )
 
     def _condemned(self) -> dict[bytes, tuple[Fingerprint, QuarantineReason]]:
@@ -275,7 +267,7 @@ class Daemon:
         # ready to work, and told so before the recovery: a full disk may hold that up for hours, and
         # a service manager that gives up waiting would only begin it again
         notify("READY=1")
-        self._tend_scale()  # a run with --once may be over before the next look
+        self._teller.tend_scale()  # a run with --once may be over before the next look
         # before anything new is looked at: a name that is still owed a move is not free
         moves = self._inspector.recover()
         self._inspector.guarded(self._load_books)
@@ -299,9 +291,9 @@ class Daemon:
             self._pulse.tell()
             if time.monotonic() >= next_status_s:
                 self._conditions.tend()
-                self._tend_drift()
-                self._tend_scale()
-                self._write_status(self.state())
+                self._teller.tend_drift()
+                self._teller.tend_scale()
+                self._teller.tell_status()
                 next_status_s = time.monotonic() + _STATUS_S
         return self._end(threads)
 
@@ -325,7 +317,8 @@ class Daemon:
             raise self._failure
         if self._failure is not None:
             return EXIT_INTERNAL
-        self._tend_drift(due=True)  # a run with --once has no other moment to tell of its pictures
+        # a run with --once has no other moment to tell of its pictures
+        self._teller.tend_drift(due=True)
         self._log.info("stopped")
         return 0
 
@@ -412,7 +405,7 @@ class Daemon:
             remedy=problem.remedy if appeared else None,
         )
 
-    # ---------------------------------------------------------------------- signals and status
+    # ------------------------------------------------------------------------------- signals
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[int]:
@@ -440,117 +433,6 @@ class Daemon:
         if select.select([wake], [], [], timeout_s)[0]:
             with contextlib.suppress(BlockingIOError):
                 os.read(wake, 64)
-
-    def state(self) -> status_module.State:
-        """Paused while nothing can be inspected; unhealthy while that goes on, but not all is well.
-
-        Unhealthy as well while the model fails its golden pictures: the station is able to inspect,
-        but would not be believed.
-        """
-        errors = {each.code for each in self.board.problems() if each.severity == "error"}
-        if not errors:
-            return "running"
-        if GOLDEN_FAILED in errors or errors <= _WORK_GOES_ON:
-            return "unhealthy"
-        return "paused"
-
-    def _write_status(self, state: status_module.State) -> None:
-        status = Status(
-            state, pid=os.getpid(), as_of=datetime.now(UTC), started_at=self._started_at
-        )
-        if state != "starting":
-            backlog = self._backlog()
-            oldest_s = None
-            if backlog is not None and backlog.oldest_ns is not None:
-                oldest_s = max(0.0, round(time.time() - backlog.oldest_ns / 1e9, 1))
-            inspected, flagged = self._inspector.today()
-            status = Status(
-                state,
-                pid=os.getpid(),
-                model=self._inspector.judging.classifier.model_id,
-                inbox_pending=backlog.pending if backlog else None,
-                oldest_pending_s=oldest_s,
-                last_batch_at=self._inspector.last_batch_at,
-                inspected_today=inspected,
-                left_alone=tuple(self._intake.left_alone()),
-                problems=self.board.problems(),
-                as_of=datetime.now(UTC),
-                started_at=self._started_at,
-                flagged_today=flagged,
-                pending_as_of=backlog.as_of if backlog else None,
-                observer=self._sentinel.kind,
-                threshold=self._inspector.judging.rule.threshold,
-                station=self._settings.station.name,
-                last_golden=self._last_golden(),
-                drift=self._drift.found,
-                review_band=self._for_review(),
-            )
-            notify(f"STATUS={inspected:,} today, {flagged:,} flagged, {state}")
-        with contextlib.suppress(OSError):  # a full disk must not end the station for its status
-            status_module.write(self._settings.folders.state, status)
-
-    def _last_golden(self) -> LastGolden | None:
-        beat = self._heart.last
-        return LastGolden(beat.at, beat.good, beat.largest_difference) if beat else None
-
-    def _for_review(self) -> ForReview | None:
-        """Counted now and then; what was counted last where the books cannot be read."""
-        if self._settings.model.review_band is not None and time.monotonic() >= self._review_due_s:
-            self._review_due_s = time.monotonic() + _REVIEW_EVERY_S
-            settings = self._settings
-            with (
-                contextlib.suppress(StoreError, SystemFault),
-                reviews.opened(
-                    settings.database_file, settings.station.name, writable=False
-                ) as books,
-            ):
-                self._reviewable = ForReview(books.waiting_count())
-        return self._reviewable
-
-    def _tend_drift(self, *, due: bool = False) -> None:
-        judging = self._inspector.judging
-        inspected, _ = self._inspector.today()
-        self._drift.tend(
-            judging.model_pk,
-            judging.classifier.model_id,
-            self._working_day(),
-            inspected,
-            due=due,
-        )
-
-    def _tend_scale(self) -> None:
-        """Says so while photographs and the model in force are of scales far apart."""
-        judging, images = self._inspector.judging, self._settings.images
-        found = None
-        if images.larger == "tile":  # else nothing is brought to the model's scale
-            found = scales.complaint(
-                images.mm_per_px, judging.mm_per_px, judging.classifier.model_id
-            )
-        if found is None:
-            self.board.clear("scale_far")
-        else:
-            self.board.report("scale_far", "warning", *found)
-
-    def _sample_of_day(self, model_pk: int, day: date) -> tuple[list[drift_rows.Sampled], str]:
-        settings = self._settings
-        since = day_begins(day, settings.station.tz, settings.report.day_start)
-        window = Window(since, datetime.now(UTC))
-        return drift_rows.sample_of(settings.database_file, window, model_pk, MOST_PICTURES)
-
-    def _backlog(self) -> Backlog | None:
-        """From memory where that is all there is; else counted, now and then."""
-        backlog = self._intake.backlog()
-        if backlog is not None:
-            return backlog
-        now = time.monotonic()
-        if self._counted is None or now >= self._counted[1]:
-            try:
-                counted = self._intake.count_backlog()
-            except SystemFault:
-                return None
-            took_s = time.monotonic() - now
-            self._counted = (counted, time.monotonic() + max(_COUNT_EVERY_S, 50 * took_s))
-        return self._counted[0]
 
     def _working_day(self) -> date:
         settings = self._settings

@@ -13,11 +13,13 @@ from datetime import date, datetime, timedelta
 from datetime import time as time_of_day
 from typing import Final, Protocol
 
-from crackwatch.domain import DayDrift, DriftFinding, Window, day_begins, working_day
+from crackwatch.days import Window, day_begins, working_day
+from crackwatch.domain import DriftFinding
 from crackwatch.errors import StoreError
 from crackwatch.health.board import Board
 from crackwatch.health.drift import REMEDY, SeenLike, assess, in_words
 from crackwatch.likeness import MIN_PICTURES, Reference
+from crackwatch.reported import DayDrift
 
 PROBLEM: Final = "drift"
 LOOK_EVERY_S: Final = 600.0

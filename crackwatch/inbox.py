@@ -16,8 +16,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
-from crackwatch.domain import Fingerprint, QuarantineReason, path_text
+from crackwatch.domain import Fingerprint, QuarantineReason
 from crackwatch.errors import SystemFault, Unreadable, Unsettled
+from crackwatch.escaping import path_text
 
 OWN_PREFIX = b".crackwatch-"  # what crackwatch itself puts into folders of others
 MARKER = b".crackwatch-inbox.json"

@@ -12,7 +12,7 @@ from typing import Any, TextIO
 
 import structlog
 
-from crackwatch.domain import path_text
+from crackwatch.escaping import path_text
 
 
 class _Unfailing:

@@ -16,8 +16,9 @@ from concurrent.futures import Executor, Future
 from typing import Protocol
 
 from crackwatch import images, score_map
-from crackwatch.domain import OVERLAY_SUFFIX, Filing, Photograph, QuarantineReason, path_text
+from crackwatch.domain import OVERLAY_SUFFIX, Filing, Photograph, QuarantineReason
 from crackwatch.errors import Unreadable, Unsettled
+from crackwatch.escaping import path_text
 from crackwatch.filing import durable
 from crackwatch.filing.names import NAME_MAX_BYTES, fit
 from crackwatch.images import Limits, overlay

@@ -25,9 +25,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, logit
-from scipy.stats import beta, binom
 
+from crackwatch.bounds import (
+    ROUNDING,
+    Span,
+    errors_allowed,
+    examples_needed,
+    lower_bound,
+    upper_bound,
+)
 from crackwatch.errors import PromiseError
+from crackwatch.labelled_scores import Counts, Examples, count
 
 CONFIDENCE = 0.95
 RESAMPLES = 1_000
@@ -39,67 +47,6 @@ _CLEARANCE = 1e-6
 _CLEARANCE_SHARE = 1e-3
 
 _PER = 1_000
-_ROUNDING = 1e-9  # relative: what two ways to compute one binomial tail may differ by
-
-
-# --------------------------------------------------------------------------------- what is known
-
-
-@dataclass(frozen=True, slots=True)
-class Examples:
-    """Labelled scores, each given by a model that had not learned from its picture.
-
-    ``scores`` are float32 numbers, for a station's scores are: what it cannot tell apart is no
-    operating point.
-    """
-
-    scores: NDArray[np.float64]  # (N,) 0..1
-    labels: NDArray[np.int8]  # (N,) 1 for an anomaly
-    groups: NDArray[np.intp]  # (N,) pictures that show the same concrete
-
-    def __post_init__(self) -> None:
-        if not len(self.scores) == len(self.labels) == len(self.groups):
-            raise ValueError("scores, labels and groups are of different lengths")
-        if not ((self.scores >= 0) & (self.scores <= 1)).all():
-            raise ValueError("scores are probabilities")
-
-    @classmethod
-    def of_scores(
-        cls,
-        scores: NDArray[np.floating],
-        labels: NDArray[np.integer],
-        groups: NDArray[np.integer] | None = None,
-    ) -> Examples:
-        """``scores`` (N,), 0..1. Without ``groups`` every picture is independent of the others."""
-        rounded = scores.astype(np.float32).astype(np.float64)
-        if groups is None:
-            groups = np.arange(len(scores))
-        return cls(rounded, labels.astype(np.int8), groups.astype(np.intp))
-
-    @classmethod
-    def of_logits(
-        cls,
-        logits: NDArray[np.floating],
-        labels: NDArray[np.integer],
-        groups: NDArray[np.integer] | None = None,
-    ) -> Examples:
-        """``logits`` (N,): anomaly less normal, calibrated; rounded only as the station's are."""
-        return cls.of_scores(expit(logits.astype(np.float64)), labels, groups)
-
-    def of_class(self, label: int) -> NDArray[np.float64]:
-        """The scores of one class."""
-        chosen: NDArray[np.float64] = self.scores[self.labels == label]
-        return chosen
-
-    def units(self, label: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Lowest and highest score of each group of one class: both (number of groups,)."""
-        scores = self.of_class(label)
-        _, unit = np.unique(self.groups[self.labels == label], return_inverse=True)
-        count = int(unit.max()) + 1 if len(unit) else 0
-        lowest, highest = np.full(count, np.inf), np.full(count, -np.inf)
-        np.minimum.at(lowest, unit, scores)
-        np.maximum.at(highest, unit, scores)
-        return lowest, highest
 
 
 # ---------------------------------------------------------------------------------- what is asked
@@ -131,25 +78,6 @@ Goal = MinRecall | MaxFalseAlarms | LeastCost
 
 
 # ---------------------------------------------------------------------------------- what is found
-
-
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """Verdicts at a threshold, of pictures or of independent examples."""
-
-    tp: int
-    fn: int
-    fp: int
-    tn: int
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """What is expected, and between what it may lie."""
-
-    expected: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,12 +180,6 @@ def choose(
     )
 
 
-def count(anomalies: NDArray[np.float64], normals: NDArray[np.float64], threshold: float) -> Counts:
-    """Holds scores against a threshold, as the station does: an anomaly is a score >= it."""
-    tp, fp = int((anomalies >= threshold).sum()), int((normals >= threshold).sum())
-    return Counts(tp=tp, fn=len(anomalies) - tp, fp=fp, tn=len(normals) - fp)
-
-
 @dataclass(frozen=True, slots=True)
 class Curve:
     """Recall and false alarms over every threshold at which one of them changes; all (M,)."""
@@ -274,41 +196,6 @@ def curve(examples: Examples) -> Curve:
     recall = 1 - np.searchsorted(anomalies, thresholds, "left") / len(anomalies)
     false_alarms = 1 - np.searchsorted(normals, thresholds, "left") / len(normals)
     return Curve(thresholds, recall, _PER * false_alarms)
-
-
-# ----------------------------------------------------------------------------------- exact bounds
-
-
-def lower_bound(successes: int, trials: int, confidence: float) -> float:
-    """Exact one-sided lower bound of a rate (Clopper and Pearson)."""
-    return float(beta.ppf(1 - confidence, successes, trials - successes + 1)) if successes else 0.0
-
-
-def upper_bound(successes: int, trials: int, confidence: float) -> float:
-    """Exact one-sided upper bound of a rate (Clopper and Pearson)."""
-    if successes == trials:
-        return 1.0
-    return float(beta.ppf(confidence, successes + 1, trials - successes))
-
-
-def errors_allowed(trials: int, rate: float, confidence: float) -> int:
-    """The most errors in ``trials`` that prove a rate of errors of at most ``rate``; -1: none do.
-
-    The largest x below ``trials`` for which x errors or fewer are less likely than 1 - confidence at
-    that rate.
-    """
-    tail = (1 - confidence) * (1 + _ROUNDING)
-    found = int(binom.ppf(1 - confidence, trials, rate))  # the first that may be too many
-    found = min(found, trials - 1)
-    while found >= 0 and binom.cdf(found, trials, rate) > tail:
-        found -= 1
-    return found
-
-
-def examples_needed(rate: float, confidence: float) -> int:
-    """How many examples without one error prove a rate of errors of at most ``rate``."""
-    exact = math.log1p(-confidence) / math.log1p(-rate)
-    return math.ceil(exact * (1 - _ROUNDING / 1_000))
 
 
 def _require_sane(goal: Goal, prevalence: float, confidence: float) -> None:
@@ -432,7 +319,7 @@ def _least_cost(
 def _lowest(costs: NDArray[np.float64]) -> int:
     """The first place of the least cost; sums of floats in another order are no difference."""
     least = float(costs.min())
-    return int(np.argmax(costs <= least + _ROUNDING * max(least, float(costs.max()))))
+    return int(np.argmax(costs <= least + ROUNDING * max(least, float(costs.max()))))
 
 
 def _middle(below: float | None, value: float) -> float:

@@ -16,9 +16,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from crackwatch.audit import Finding
-from crackwatch.domain import OVERLAY_SUFFIX, Departure, DepartureKind, Place, path_bytes
+from crackwatch.audited import Finding
+from crackwatch.domain import OVERLAY_SUFFIX, Departure, DepartureKind, Place
 from crackwatch.errors import UsageError
+from crackwatch.escaping import path_bytes
 from crackwatch.inbox import OWN_PREFIX, NamePolicy
 
 Action = Literal["accept", "take_in", "remove", "leave"]

@@ -9,8 +9,9 @@ import os
 from collections.abc import Sequence
 from typing import Protocol
 
-from crackwatch.domain import Departure, DepartureKind, Place, QuarantineReason, path_bytes
+from crackwatch.domain import Departure, DepartureKind, Place, QuarantineReason
 from crackwatch.errors import UsageError
+from crackwatch.escaping import path_bytes
 
 
 class Picture(Protocol):

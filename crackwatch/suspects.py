@@ -18,8 +18,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from crackwatch.domain import QuarantineReason, path_bytes, path_text
+from crackwatch.domain import QuarantineReason
 from crackwatch.errors import SystemFault
+from crackwatch.escaping import path_bytes, path_text
 
 # MAX_PIXELS, LARGER and the files follow; see crackwatch.images.__main__
 CHILD: Final = (sys.executable, "-m", "crackwatch.images", "--try")

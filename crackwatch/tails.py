@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logit
 
-from crackwatch.promise import Span
+from crackwatch.bounds import Span
 
 RESAMPLES = 400
 FEWEST_NORMALS = 400  # independent; of fewer the tail is no sample of anything

@@ -25,9 +25,11 @@ from numpy.typing import NDArray
 from scipy.special import expit
 from scipy.stats import beta
 
-from crackwatch import promise, tails
+from crackwatch import bounds, labelled_scores, promise, tails
+from crackwatch.bounds import Span
 from crackwatch.errors import PromiseError
-from crackwatch.promise import CONFIDENCE, Counts, Examples, MaxFalseAlarms, Span
+from crackwatch.labelled_scores import Counts, Examples
+from crackwatch.promise import CONFIDENCE, MaxFalseAlarms
 
 # A photograph of twelve megapixels, 4000 x 3000, in tiles of 227 with an overlap of 64: the settings' own.
 TWELVE_MEGAPIXELS = 475
@@ -270,11 +272,11 @@ def _described(
 ) -> TiledPromise:
     anomalies, normals = _both_classes(examples)
     trusted = trusted or examples
-    pictures = promise.count(examples.of_class(1), examples.of_class(0), threshold)
-    independent = promise.count(anomalies, normals, threshold)
+    pictures = labelled_scores.count(examples.of_class(1), examples.of_class(0), threshold)
+    independent = labelled_scores.count(anomalies, normals, threshold)
     recall = pictures.tp / (pictures.tp + pictures.fn)
     # the threshold went by the normals, or by nothing: exact
-    recall_bound = promise.lower_bound(independent.tp, len(anomalies), confidence)
+    recall_bound = bounds.lower_bound(independent.tp, len(anomalies), confidence)
     if tile_bound is None:
         tile_bound = bound_wherever(independent.fp, len(normals), confidence)
     estimate = if_independent = believed = None
@@ -341,7 +343,7 @@ def bound_wherever(flagged: int, normals: int, confidence: float) -> float:
 
 def normals_needed(wish: Wish, confidence: float) -> int:
     """How many independent normals, none of them flagged, prove ``wish``."""
-    return promise.examples_needed(wish.tile_rate, confidence)
+    return bounds.examples_needed(wish.tile_rate, confidence)
 
 
 def photographs_needed(wish: Wish, confidence: float) -> int:
@@ -349,7 +351,7 @@ def photographs_needed(wish: Wish, confidence: float) -> int:
 
     Each of other concrete. Their tiles may hang together as they like.
     """
-    return promise.examples_needed(wish.per_1000 / _PER, confidence)
+    return bounds.examples_needed(wish.per_1000 / _PER, confidence)
 
 
 def _refusal(wish: Wish, needed: int | None, have: int, confidence: float) -> PromiseError:
@@ -365,7 +367,7 @@ def _refusal(wish: Wish, needed: int | None, have: int, confidence: float) -> Pr
             have=have,
             needed=None,
         )
-    best = wish.per_1000_at(promise.upper_bound(0, have, confidence))
+    best = wish.per_1000_at(bounds.upper_bound(0, have, confidence))
     return PromiseError(
         f"{asked} takes at least {needed:,} independent normals, none of them flagged; there are "
         f"{have:,}, which prove {math.ceil(10 * best) / 10:.1f} at best",

@@ -7,7 +7,9 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
-from crackwatch.audit import Audit, Auditor
+from crackwatch import syncing
+from crackwatch.audit import Auditor
+from crackwatch.audited import Audit
 from crackwatch.departures import Departed, Departing
 from crackwatch.domain import Place
 from crackwatch.filing import durable
@@ -21,7 +23,7 @@ from tests.station import Station
 # what touches the disk or the books between two departures' beginning and end
 _CALLS: tuple[tuple[Any, str], ...] = (
     (durable, "rename_noreplace"),
-    (durable, "fsync_folder"),
+    (syncing, "fsync_folder"),
     (os, "unlink"),
     (Departures, "begin"),
     (Departures, "retarget"),

@@ -19,14 +19,19 @@ from crackwatch.cli import COMMANDS, execute
 
 PACKAGE = Path(__file__).resolve().parents[1] / "crackwatch"
 
-# Who may import which other part of crackwatch; `domain` and `errors` are everybody's. A module
+# Who may import which other part of crackwatch; those in EVERYBODYS are everybody's. A module
 # with a row of its own is not bound by its package's. cli and demo stand above the table: they wire.
 MAY_IMPORT: dict[str, set[str]] = {
     # facts, and what is as plain as they are
+    "days": set(),
     "domain": set(),
     "errors": set(),
+    "escaping": set(),
     "packaged": set(),
+    "reported": set(),
+    "syncing": set(),
     "settings": set(),
+    "config_file": {"settings"},
     "logs": set(),
     "locking": set(),
     "tiling": {"runtime"},  # the side of the model's input
@@ -41,29 +46,31 @@ MAY_IMPORT: dict[str, set[str]] = {
     "runtime": set(),
     "runtime.weights": set(),
     "examining": {"runtime"},
-    "registry": {"likeness", "locking"},
+    "registry": {"likeness", "locking", "syncing"},
     # one outside world each
     "arrivals": {"inbox"},
     "images": {"runtime", "score_map", "tiling"},  # the model's side; where tiles lie, their scores
     "runtime.openvino": {"runtime", "runtime.weights"},
     "runtime.reference": {"runtime"},
-    "store": {"packaged"},
-    "filing": {"inbox"},
+    "store": {"packaged", "syncing"},
+    "filing": {"inbox", "syncing"},
     "health": {"health.drift", "inbox", "locking"},
     "health.drift": {"likeness"},  # arithmetic, for the publisher and the reports as well
     "reporting": {"__version__", "health.drift", "tiled_words"},
-    "reporting.render_promise": {"promise"},
+    "reporting.render_promise": {"bounds", "promise"},
     # the parts brought together, each in one place
     "agreement": {"registry", "runtime"},
     "pipeline": {"examining", "inbox", "runtime", "verdict", "views"},  # its adapters are Protocols
     "heartbeat": {"agreement", "health", "pipeline", "registry"},
     "champion": {"agreement", "pipeline", "registry", "runtime", "settings", "views"},
-    "audit": {"inbox"},
+    "audited": set(),
+    "on_disk": {"inbox"},
+    "audit": {"audited", "inbox", "on_disk"},
     "scoring": {"examining", "inbox", "runtime", "views"},
     "suspects": set(),
     "departures": {"filing", "locking"},
     "requeue": set(),
-    "repair": {"audit", "inbox"},
+    "repair": {"audited", "inbox"},
     "retention": {"departures", "requeue"},
     "housekeeping": {
         "departures", "filing", "health", "retention", "settings", "store",
@@ -78,37 +85,40 @@ MAY_IMPORT: dict[str, set[str]] = {
     "belonging": {"inbox"},
     "conditions": {"health", "settings"},
     "daemon": {
-        "arrivals", "batching", "belonging", "champion", "conditions", "decoding", "driftwatch",
-        "filing", "health", "heartbeat",
-        "housekeeping",
-        "images", "inbox", "inspector", "locking", "logs", "marked", "pipeline", "registry",
-        "scales", "settings", "store", "suspects",
+        "arrivals", "batching", "belonging", "champion", "conditions", "decoding", "filing",
+        "health", "heartbeat", "housekeeping", "images", "inbox", "inspector", "locking", "logs",
+        "marked", "pipeline", "registry", "settings", "store", "suspects", "telling",
+    },
+    "telling": {
+        "arrivals", "driftwatch", "health", "heartbeat", "inspector", "scales", "settings", "store",
     },
     "synthetic": {"runtime"},
     "learned": set(),
-    "promise": set(),
-    "tails": {"promise"},  # its intervals
-    "tiled_promise": {"promise", "tails"},
+    "bounds": set(),
+    "labelled_scores": set(),
+    "promise": {"bounds", "labelled_scores"},
+    "tails": {"bounds"},
+    "tiled_promise": {"bounds", "labelled_scores", "promise", "tails"},
     "tiled_words": {"tiled_promise"},  # its types; and from which score on a label is doubted
     "heatmaps": {"runtime", "runtime.weights"},
     "starters": {"agreement", "registry", "runtime", "runtime.openvino", "synthetic"},
-    "review": {"dataset", "filing", "store"},
+    "review": {"dataset", "filing", "store", "syncing"},
     # the workshop
     "dataset": {"runtime"},
     "evaluation": {"dataset", "runtime"},
     "lenet": {"runtime"},
     "training": {
-        "agreement", "dataset", "evaluation", "learned", "lenet", "likeness", "locking", "promise",
-        "registry", "runtime", "tiled_promise", "tiled_words",
+        "agreement", "dataset", "evaluation", "labelled_scores", "learned", "lenet", "likeness", "locking",
+        "registry", "runtime", "syncing", "tiled_promise", "tiled_words",
     },
     "training.worker": {"dataset", "images", "lenet", "training"},
     "training.campaign": {"dataset", "images", "training"},
     "training.ship": {
-        "agreement", "dataset", "evaluation", "images", "learned", "packaged", "promise", "registry",
-        "runtime", "starters", "training",
+        "agreement", "dataset", "evaluation", "images", "labelled_scores", "learned", "packaged",
+        "registry", "runtime", "starters", "training",
     },
 }  # fmt: skip
-EVERYBODYS = {"domain", "errors"}
+EVERYBODYS = {"days", "domain", "errors", "escaping", "reported"}
 WIRING = {"cli", "demo", "__main__"}
 
 # Each knows one library or one corner of the kernel, and none of them knows another.
@@ -131,15 +141,16 @@ DOORS: dict[str, set[str]] = {
     "sqlalchemy": {"store.audits", "store.books", "store.departures", "store.drift", "store.engine", "store.heartbeats",
                    "store.inspected", "store.photographs", "store.quarantined", "store.recent", "store.reports", "store.reviews", "store.schema", "store.standing"},
     "alembic": {"store.migrate"},
-    "pydantic": {"settings", "registry.card"},
-    "pydantic_core": {"settings"},
+    "pydantic": {"config_file", "settings", "registry.card"},
+    "pydantic_core": {"config_file"},
     "structlog": {"logs", "heartbeat", "housekeeping", "inspector"},  # the three: the type of the logger handed in
     "dateparser": {"reporting.when"},
     "jinja2": {"reporting.render_html"},
     "rich": {"reporting.render_table", "cli.progress", "cli.retrain", "demo"},
     "sklearn": {"evaluation", "evaluation.curves"},
     "scipy": {
-        "evaluation", "promise", "tails", "tiled_promise", "training.calibration", "training.deciding",
+        "bounds", "evaluation", "labelled_scores", "promise", "tails", "tiled_promise",
+        "training.calibration", "training.deciding",
         "training.findings", "training.gate", "training.honest",
         "training.retraining",
     },

@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 
 from crackwatch import cli
-from crackwatch.audit import COUNTED, Audit, Auditor
-from crackwatch.domain import path_text
+from crackwatch.audit import Auditor
+from crackwatch.audited import COUNTED, Audit
+from crackwatch.escaping import path_text
 from crackwatch.inbox import NamePolicy
 from crackwatch.store.audits import AuditBooks
 from tests.station import Station, jpeg

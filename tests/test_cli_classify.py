@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from crackwatch import cli, images, marked, synthetic
 from crackwatch.agreement import write_golden
-from crackwatch.domain import Label, Verdict, path_bytes
+from crackwatch.domain import Label, Verdict
 from crackwatch.errors import EXIT_DONE, EXIT_NO_MODEL, EXIT_USAGE, ModelDisagrees
+from crackwatch.escaping import path_bytes
 from crackwatch.inbox import NamePolicy
 from crackwatch.registry import Golden, Registry
 from crackwatch.runtime import SIDE, load

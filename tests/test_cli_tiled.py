@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from crackwatch.cli import tiled
-from crackwatch.promise import Examples
+from crackwatch.labelled_scores import Examples
 from crackwatch.tiled_promise import Basis, TiledPromise, Wish, at, choose
 
 

@@ -16,11 +16,12 @@ import pytest
 
 from crackwatch import champion, learned, packaged, promise, synthetic
 from crackwatch.cli import execute
+from crackwatch.config_file import load as load_settings
 from crackwatch.dataset import pixel_hash
+from crackwatch.labelled_scores import Examples
 from crackwatch.learned import Learned
-from crackwatch.promise import Examples, MinRecall
+from crackwatch.promise import MinRecall
 from crackwatch.registry import Registry, read_card
-from crackwatch.settings import load as load_settings
 from crackwatch.views import Rule
 from tests.model_folders import card
 from tests.station import Station, jpeg

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from crackwatch import settings as settings_module
+from crackwatch import config_file
 from crackwatch.arrivals.gate import Candidate, Gate, Lease, probe_lease
 from crackwatch.conditions import Conditions
 from crackwatch.domain import Fingerprint
@@ -31,7 +31,7 @@ class Bench:
     def __init__(self, root: Path, text: str = "", **replaced: Callable[..., object]) -> None:
         self.station = Station(root)
         (root / "config.toml").write_text(text)
-        self.settings = settings_module.load(root / "config.toml", {})
+        self.settings = config_file.load(root / "config.toml", {})
         for _, folder in self.settings.folders:
             folder.mkdir(exist_ok=True)
         self.board = Board()

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from crackwatch import dataset, images
 from crackwatch.cli import execute
 from crackwatch.cli.cutting import tools
+from crackwatch.config_file import load
 from crackwatch.dataset import CutOut, Marks, import_photographs, read_boxes
 from crackwatch.dataset.cutting import CRACK_PX
 from crackwatch.domain import Label
 from crackwatch.errors import DatasetError
-from crackwatch.settings import load
 
 # with an overlap of 32: 4 x 3 tiles at x 0, 195, 390, 473 and y 0, 195, 273
 WIDTH, HEIGHT = 700, 500

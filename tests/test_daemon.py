@@ -22,9 +22,9 @@ from typing import Any
 import pytest
 
 from crackwatch import images, packaged, synthetic
-from crackwatch.daemon import Daemon
+from crackwatch.health.board import Board
 from crackwatch.health.status import read as read_status
-from crackwatch.settings import load
+from crackwatch.telling import state_of
 from tests.station import jpeg, rows
 
 pytestmark = pytest.mark.skipif(
@@ -408,21 +408,19 @@ def test_a_database_locked_by_another_process_only_delays(station: Process) -> N
     assert station.stop()[0] == 0
 
 
-def test_the_state_tells_a_pause_from_a_trouble_that_work_goes_on_beside(
-    made_station: Path,
-) -> None:
-    daemon = Daemon(load(made_station / "config.toml", {}))
-    assert daemon.state() == "running"
-    daemon.board.report("events_lost", "warning", "files came too fast")
-    assert daemon.state() == "running"
-    daemon.board.report("move_refused", "error", "one picture cannot be moved")
-    assert daemon.state() == "unhealthy"
-    daemon.board.report("disk_full", "error", "no room")
-    assert daemon.state() == "paused"
-    daemon.board.report("golden_failed", "error", "the model is not itself")
-    assert daemon.state() == "unhealthy"
-    daemon.board.clear_all("golden_failed", "disk_full", "move_refused")
-    assert daemon.state() == "running"
+def test_the_state_tells_a_pause_from_a_trouble_that_work_goes_on_beside() -> None:
+    board = Board()
+    assert state_of(board.problems()) == "running"
+    board.report("events_lost", "warning", "files came too fast")
+    assert state_of(board.problems()) == "running"
+    board.report("move_refused", "error", "one picture cannot be moved")
+    assert state_of(board.problems()) == "unhealthy"
+    board.report("disk_full", "error", "no room")
+    assert state_of(board.problems()) == "paused"
+    board.report("golden_failed", "error", "the model is not itself")
+    assert state_of(board.problems()) == "unhealthy"
+    board.clear_all("golden_failed", "disk_full", "move_refused")
+    assert state_of(board.problems()) == "running"
 
 
 def test_init_again_changes_nothing(station: Process) -> None:

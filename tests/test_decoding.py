@@ -11,11 +11,12 @@ import pytest
 
 from crackwatch import dataset, images
 from crackwatch.cli.workshop import decoder as crops_of
+from crackwatch.config_file import load
 from crackwatch.decoding import CROP_BYTES, Cost, Decoder
 from crackwatch.domain import Arrival, Fingerprint, QuarantineReason, SettledBy
 from crackwatch.errors import Unreadable
 from crackwatch.images.photographs import Photograph
-from crackwatch.settings import Settings, load
+from crackwatch.settings import Settings
 from tests.station import jpeg
 from tests.walls import wall, wall_jpeg
 

@@ -13,7 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crackwatch.domain import Fingerprint, day_begins, path_bytes, path_text, working_day
+from crackwatch.days import day_begins, working_day
+from crackwatch.domain import Fingerprint
+from crackwatch.escaping import path_bytes, path_text
 
 ZONES = ["UTC", "Europe/Berlin", "America/New_York", "Africa/Cairo", "Australia/Lord_Howe"]
 

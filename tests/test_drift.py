@@ -22,18 +22,18 @@ from scipy import stats
 from sqlalchemy import Engine, event
 
 from crackwatch import cli, driftwatch, images, packaged, synthetic
+from crackwatch.config_file import load
 from crackwatch.daemon import Daemon
+from crackwatch.days import Window
 from crackwatch.domain import (
     Arrival,
     BatchFacts,
-    DayDrift,
     Draft,
     DriftFinding,
     Fingerprint,
     Outcome,
     Place,
     SettledBy,
-    Window,
 )
 from crackwatch.driftwatch import DriftWatch
 from crackwatch.errors import ModelTampered, StoreError
@@ -49,8 +49,8 @@ from crackwatch.health.drift import (
 from crackwatch.images import light
 from crackwatch.likeness import MIN_PICTURES, Reference, Seen, reference_of, spread_of
 from crackwatch.registry import Registry, read_card
+from crackwatch.reported import DayDrift
 from crackwatch.runtime import load as load_classifier
-from crackwatch.settings import load
 from crackwatch.store.drift import sample_of
 from crackwatch.store.reports import reading
 from crackwatch.store.schema import to_microseconds

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from crackwatch import syncing
 from crackwatch.filing import durable
 from tests.disks import another_file_system
 
@@ -110,9 +111,9 @@ def test_a_reservation_is_an_empty_private_regular_file_and_nothing_else(tmp_pat
 
 def test_a_folder_that_is_gone_or_has_become_a_file_needs_no_sync(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    durable.fsync_folder(b(tmp_path / "never was"))
-    durable.fsync_folder(b(tmp_path / "file"))
-    durable.fsync_folder(b(tmp_path / "file" / "below"))
+    syncing.fsync_folder(b(tmp_path / "never was"))
+    syncing.fsync_folder(b(tmp_path / "file"))
+    syncing.fsync_folder(b(tmp_path / "file" / "below"))
 
 
 def test_a_sync_of_what_is_not_there_is_an_error(tmp_path: Path) -> None:
@@ -125,7 +126,7 @@ def test_syncs_and_renames_leave_no_descriptor_open(tmp_path: Path, kernel: str)
     for index in range(20):
         (tmp_path / f"{index}").touch()
         durable.rename_noreplace(b(tmp_path / f"{index}"), b(tmp_path / f"{index}.moved"))
-        durable.fsync_folder(b(tmp_path))
+        syncing.fsync_folder(b(tmp_path))
     if kernel == "renameat2":
         durable.syncfs(b(tmp_path))
     assert len(os.listdir("/proc/self/fd")) == len(before)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from crackwatch.cli.workshop import tools
+from crackwatch.config_file import load
 from crackwatch.domain import Label
 from crackwatch.registry import Registry
-from crackwatch.settings import load
 from crackwatch.training import retraining
 from crackwatch.training.planning import Request
 from tests.labelled import Silent

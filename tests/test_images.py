@@ -29,6 +29,8 @@ from crackwatch import images
 from crackwatch.domain import QuarantineReason
 from crackwatch.errors import Unreadable
 from crackwatch.images import RESIZE_UP_TO, SIDE, Limits, formats
+from crackwatch.images.exif import exif_orientation
+from crackwatch.images.headers import UPRIGHT
 
 LIMITS = Limits(max_pixels=120_000_000, larger="quarantine")
 ANY_SIZE = Limits(max_pixels=120_000_000, larger="resize")
@@ -403,7 +405,7 @@ def test_orientation_is_applied_exactly_once(kind: str, orientation: int) -> Non
     ],
 )
 def test_senseless_exif_means_upright(block: bytes) -> None:
-    assert formats.exif_orientation(block) == formats.UPRIGHT
+    assert exif_orientation(block) == UPRIGHT
 
 
 # ---------------------------------------------------------------------------------- sizes

@@ -503,7 +503,8 @@ def test_an_unfinished_copy_does_not_outlive_a_source_that_was_taken_away(
 
 EFFECTS = {
     "os": ["open", "mkdir", "unlink", "rename", "write", "utime", "fchmod", "fsync"],
-    "durable": ["rename_noreplace", "fsync_folder", "syncfs"],
+    "durable": ["rename_noreplace", "syncfs"],
+    "syncing": ["fsync_folder"],
 }
 
 

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.stats import binom, norm
 
-from crackwatch import promise
+from crackwatch import bounds, labelled_scores, promise
 from crackwatch.errors import PromiseError
-from crackwatch.promise import Examples, LeastCost, MaxFalseAlarms, MinRecall
+from crackwatch.labelled_scores import Examples
+from crackwatch.promise import LeastCost, MaxFalseAlarms, MinRecall
 
 RATES = (0.001, 0.002, 0.01, 0.02, 0.05, 0.1, 0.5, 0.9)
 CONFIDENCES = (0.5, 0.8, 0.9, 0.95, 0.99)
@@ -52,18 +53,18 @@ def asked(known: Examples, goal: promise.Goal, confidence: float) -> promise.Pro
 @pytest.mark.parametrize("confidence", CONFIDENCES)
 @pytest.mark.parametrize("rate", RATES)
 def test_the_number_needed_is_the_least_that_would_do(rate: float, confidence: float) -> None:
-    needed = promise.examples_needed(rate, confidence)
+    needed = bounds.examples_needed(rate, confidence)
     chance, doubt = 1 - Fraction(str(rate)), 1 - Fraction(str(confidence))
     assert chance**needed <= doubt < chance ** (needed - 1)
-    assert promise.errors_allowed(needed, rate, confidence) >= 0
-    assert promise.errors_allowed(needed - 1, rate, confidence) == -1
+    assert bounds.errors_allowed(needed, rate, confidence) >= 0
+    assert bounds.errors_allowed(needed - 1, rate, confidence) == -1
 
 
 def test_the_numbers_that_the_textbooks_have() -> None:
-    assert promise.examples_needed(0.01, 0.95) == 299
-    assert promise.examples_needed(0.05, 0.95) == 59  # Wilks's 95/95
-    assert promise.examples_needed(0.10, 0.90) == 22
-    assert promise.examples_needed(0.002, 0.95) == 1_497
+    assert bounds.examples_needed(0.01, 0.95) == 299
+    assert bounds.examples_needed(0.05, 0.95) == 59  # Wilks's 95/95
+    assert bounds.examples_needed(0.10, 0.90) == 22
+    assert bounds.examples_needed(0.002, 0.95) == 1_497
 
 
 def test_the_table_of_the_documentation_is_true() -> None:
@@ -73,8 +74,8 @@ def test_the_table_of_the_documentation_is_true() -> None:
     for recall, confidence, numbers in rows:
         rate = 1 - float(recall)
         for misses, number in zip((0, 1, 2, 5), map(int, numbers.split(" | ")), strict=True):
-            assert promise.errors_allowed(number, rate, float(confidence)) == misses
-            assert promise.errors_allowed(number - 1, rate, float(confidence)) == misses - 1
+            assert bounds.errors_allowed(number, rate, float(confidence)) == misses
+            assert bounds.errors_allowed(number - 1, rate, float(confidence)) == misses - 1
 
 
 @pytest.mark.parametrize("confidence", CONFIDENCES)
@@ -85,24 +86,24 @@ def test_errors_are_allowed_as_long_as_the_binomial_tail_permits(
     for trials in (1, 7, 30, 299, 457, 3_000):
         tails = binom.cdf(np.arange(trials + 1), trials, rate)
         wanted = int(np.sum(tails <= (1 - confidence) * (1 + 1e-9))) - 1
-        assert promise.errors_allowed(trials, rate, confidence) == wanted
+        assert bounds.errors_allowed(trials, rate, confidence) == wanted
 
 
 @pytest.mark.parametrize(("successes", "trials"), [(1, 1), (30, 30), (29, 30), (1, 30), (450, 457)])
 def test_the_bounds_are_where_the_binomial_tails_reach_the_doubt(
     successes: int, trials: int
 ) -> None:
-    low = promise.lower_bound(successes, trials, 0.95)
+    low = bounds.lower_bound(successes, trials, 0.95)
     assert binom.sf(successes - 1, trials, low) == pytest.approx(0.05, rel=1e-9)
     if successes < trials:
-        high = promise.upper_bound(successes, trials, 0.95)
+        high = bounds.upper_bound(successes, trials, 0.95)
         assert binom.cdf(successes, trials, high) == pytest.approx(0.05, rel=1e-9)
 
 
 def test_the_bounds_have_ends() -> None:
-    assert promise.lower_bound(0, 30, 0.95) == 0
-    assert promise.upper_bound(30, 30, 0.95) == 1
-    assert promise.lower_bound(30, 30, 0.95) == pytest.approx(0.05 ** (1 / 30))
+    assert bounds.lower_bound(0, 30, 0.95) == 0
+    assert bounds.upper_bound(30, 30, 0.95) == 1
+    assert bounds.lower_bound(30, 30, 0.95) == pytest.approx(0.05 ** (1 / 30))
 
 
 # ------------------------------------------------------------------------------------ the choice
@@ -115,12 +116,12 @@ def test_the_highest_threshold_whose_bound_suffices_is_taken() -> None:
     suffices = [
         score
         for score in anomalies
-        if promise.lower_bound(int((anomalies >= score).sum()), 600, 0.95) >= 0.98
+        if bounds.lower_bound(int((anomalies >= score).sum()), 600, 0.95) >= 0.98
     ]
     assert max(suffices) - 2e-6 < found.threshold < max(suffices)
     assert found.pictures.fn == 6  # 7 of 600 would leave a bound of 0.978
     assert found.recall == 594 / 600
-    assert found.recall_bound == promise.lower_bound(594, 600, 0.95) >= 0.98
+    assert found.recall_bound == bounds.lower_bound(594, 600, 0.95) >= 0.98
     assert found.pictures == found.independent
 
 
@@ -128,8 +129,8 @@ def test_the_lowest_threshold_whose_bound_suffices_is_taken() -> None:
     known = drawn(600, 3_000)
     found = promise.choose(known, MaxFalseAlarms(5), 0.03)
     normals = known.of_class(0)
-    assert promise.upper_bound(found.pictures.fp, 3_000, 0.95) <= 0.005
-    assert promise.upper_bound(found.pictures.fp + 1, 3_000, 0.95) > 0.005
+    assert bounds.upper_bound(found.pictures.fp, 3_000, 0.95) <= 0.005
+    assert bounds.upper_bound(found.pictures.fp + 1, 3_000, 0.95) > 0.005
     left_alone = normals[normals < found.threshold].max()
     assert found.threshold - 2e-6 < left_alone
     assert (normals >= left_alone).sum() == found.pictures.fp + 1
@@ -172,8 +173,8 @@ def test_scores_that_the_station_cannot_tell_apart_are_one() -> None:
     found = promise.choose(known, MinRecall(0.9), 0.1)
     assert 1 - 2e-6 < found.threshold < 1
     assert found.pictures.fn == 0  # and yet no more is promised than the second worst allows
-    assert found.recall_bound == promise.lower_bound(
-        60 - promise.errors_allowed(60, 0.1, 0.95), 60, 0.95
+    assert found.recall_bound == bounds.lower_bound(
+        60 - bounds.errors_allowed(60, 0.1, 0.95), 60, 0.95
     )
 
 
@@ -181,7 +182,7 @@ def test_low_scores_keep_their_differences() -> None:
     logits = np.concatenate([np.linspace(-60, 10, 100), np.full(50, -70.0)])
     known = Examples.of_logits(logits, np.repeat([1, 0], [100, 50]))
     found = promise.choose(known, MinRecall(0.95), 0.1)
-    allowed = promise.errors_allowed(100, 0.05, 0.95)
+    allowed = bounds.errors_allowed(100, 0.05, 0.95)
     assert found.pictures.fn == allowed > 0
     assert found.pictures.fp == 0
 
@@ -215,20 +216,20 @@ def test_equal_scores_do_not_make_a_bound_better_than_what_was_allowed(goal: pro
     """Had fewer errors been seen because scores are equal, that would be luck of the choice."""
     scores = np.repeat([0.5, 0.5], 300)
     found = promise.choose(examples(scores[:300], scores[300:]), goal, 0.1)
-    allowed = promise.errors_allowed(300, 0.1, 0.95)
+    allowed = bounds.errors_allowed(300, 0.1, 0.95)
     assert allowed > 10
     if isinstance(goal, MinRecall):
         assert found.pictures.fn == 0
-        assert found.recall_bound == promise.lower_bound(300 - allowed, 300, 0.95)
+        assert found.recall_bound == bounds.lower_bound(300 - allowed, 300, 0.95)
     else:
         assert found.pictures.fp == 0
-        assert found.false_alarms_per_1000_bound == 1000 * promise.upper_bound(allowed, 300, 0.95)
+        assert found.false_alarms_per_1000_bound == 1000 * bounds.upper_bound(allowed, 300, 0.95)
 
 
 @pytest.mark.parametrize("trials", [0, 1, 5])
 @pytest.mark.parametrize("confidence", [1e-9, 0.5])
 def test_where_all_may_be_wrong_one_at_least_must_be_right(trials: int, confidence: float) -> None:
-    assert promise.errors_allowed(trials, 0.999, confidence) <= trials - 1
+    assert bounds.errors_allowed(trials, 0.999, confidence) <= trials - 1
 
 
 def test_pictures_of_one_crack_count_once_by_the_worst() -> None:
@@ -237,8 +238,8 @@ def test_pictures_of_one_crack_count_once_by_the_worst() -> None:
     groups = np.concatenate([np.repeat(np.arange(100), 4), 100 + np.repeat(np.arange(100), 2)])
     found = promise.choose(Examples.of_scores(scores, labels, groups), MinRecall(0.9), 0.5)
     assert 0.2 - 2e-6 < found.threshold < 0.2
-    assert found.independent == promise.Counts(tp=100, fn=0, fp=100, tn=0)
-    assert found.pictures == promise.Counts(tp=400, fn=0, fp=100, tn=100)
+    assert found.independent == labelled_scores.Counts(tp=100, fn=0, fp=100, tn=0)
+    assert found.pictures == labelled_scores.Counts(tp=400, fn=0, fp=100, tn=100)
     assert found.false_alarms_per_1000 == 500
     assert found.false_alarms_per_1000_bound == 1000
     with pytest.raises(PromiseError, match="there are 100") as caught:
@@ -251,7 +252,7 @@ def test_a_group_with_both_labels_is_evidence_for_both() -> None:
         np.array([0.9, 0.1] * 60), np.array([1, 0] * 60), np.repeat(np.arange(60), 2)
     )
     found = promise.choose(known, MinRecall(0.95), 0.5)
-    assert found.independent == promise.Counts(tp=60, fn=0, fp=0, tn=60)
+    assert found.independent == labelled_scores.Counts(tp=60, fn=0, fp=0, tn=60)
 
 
 # ------------------------------------------------------------------------------------ properties
@@ -267,7 +268,7 @@ def test_a_promised_recall_is_never_above_what_was_seen(
     known = examples(anomalies, normals)
     found = asked(known, MinRecall(recall), confidence)
     if isinstance(found, PromiseError):
-        needed = promise.examples_needed(1 - recall, confidence)
+        needed = bounds.examples_needed(1 - recall, confidence)
         assert (found.have, found.needed) == (len(anomalies), needed)
         assert len(anomalies) < needed
         return
@@ -278,7 +279,7 @@ def test_a_promised_recall_is_never_above_what_was_seen(
     higher = [score for score in anomalies if score > worst + 2e-6]
     for score in higher:  # none of them would do
         there = sum(each >= score for each in anomalies)
-        assert promise.lower_bound(there, len(anomalies), confidence) < recall
+        assert bounds.lower_bound(there, len(anomalies), confidence) < recall
 
 
 @settings(deadline=None)
@@ -352,7 +353,7 @@ def test_the_curve_counts_as_the_station_does(anomalies: list[float], normals: l
     known = examples(anomalies, normals)
     drawn_curve = promise.curve(known)
     for at, threshold in enumerate(drawn_curve.thresholds):
-        there = promise.count(known.of_class(1), known.of_class(0), float(threshold))
+        there = labelled_scores.count(known.of_class(1), known.of_class(0), float(threshold))
         assert drawn_curve.recall[at] == pytest.approx(there.tp / len(anomalies))
         assert drawn_curve.false_alarms_per_1000[at] == pytest.approx(
             1000 * there.fp / len(normals)
@@ -382,7 +383,7 @@ def test_a_promised_recall_is_kept_as_often_as_promised(
         found = promise.choose(known, MinRecall(recall), 0.03, confidence)
         at = math.log(found.threshold / (1 - found.threshold))
         kept += norm.sf(at, 3, 1.5) >= recall
-    allowed = promise.errors_allowed(count, 1 - recall, confidence)
+    allowed = bounds.errors_allowed(count, 1 - recall, confidence)
     exact = binom.sf(allowed, count, 1 - recall)
     assert exact >= confidence
     assert kept / DATA_SETS >= confidence - _allowed_deviation(confidence)
@@ -442,7 +443,7 @@ def test_no_threshold_costs_less(
     found = promise.choose(known, LeastCost(miss, 1.0), prevalence)
 
     def cost(threshold: float) -> float:
-        there = promise.count(known.of_class(1), known.of_class(0), threshold)
+        there = labelled_scores.count(known.of_class(1), known.of_class(0), threshold)
         return prevalence * miss * there.fn / len(anomalies) + (1 - prevalence) * there.fp / len(
             normals
         )
@@ -466,7 +467,7 @@ def test_the_threshold_of_least_cost_lies_between_two_scores() -> None:
     known = examples([0.9, 0.8, 0.99], [0.01, 0.2, 0.05])
     found = promise.choose(known, LeastCost(10, 1), 0.5)
     assert found.threshold == pytest.approx(0.5)  # the middle of 0.2 and 0.8, in logits
-    assert found.pictures == promise.Counts(tp=3, fn=0, fp=0, tn=3)
+    assert found.pictures == labelled_scores.Counts(tp=3, fn=0, fp=0, tn=3)
     assert found.cost is not None
     assert found.cost.span.expected == 0
     assert found.cost.handful

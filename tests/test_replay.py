@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from crackwatch import images
 from crackwatch.cli.workshop import recent_of
+from crackwatch.config_file import load
 from crackwatch.images.photographs import Tiling, look
-from crackwatch.settings import Settings, load
+from crackwatch.settings import Settings
 from crackwatch.store.recent import recent
 from crackwatch.training import replaying
 from crackwatch.training.replaying import Replay

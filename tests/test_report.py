@@ -25,8 +25,10 @@ import pytest
 from sqlalchemy import Engine, event, insert, text
 
 from crackwatch import cli
-from crackwatch.domain import Outcome, Place, Summary, Window
+from crackwatch.days import Window
+from crackwatch.domain import Outcome, Place
 from crackwatch.health import status
+from crackwatch.reported import Summary
 from crackwatch.reporting import render_csv, render_table
 from crackwatch.reporting.chart import chart
 from crackwatch.reporting.render_html import html

@@ -14,7 +14,9 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, event
 
-from crackwatch.domain import Label, Outcome, Place, ReviewTally, Summary, Window
+from crackwatch.days import Window
+from crackwatch.domain import Label, Outcome, Place
+from crackwatch.reported import ReviewTally, Summary
 from crackwatch.reporting.render_json import document
 from crackwatch.reporting.render_table import plain
 from crackwatch.store.engine import open_writer

@@ -15,7 +15,8 @@ import pytest
 from sqlalchemy import Engine, event, insert
 
 from crackwatch import cli
-from crackwatch.domain import Box, Outcome, Photograph, Window
+from crackwatch.days import Window
+from crackwatch.domain import Box, Outcome, Photograph
 from crackwatch.reporting import tiles
 from crackwatch.reporting.render_json import document
 from crackwatch.reporting.render_table import plain

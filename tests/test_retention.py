@@ -16,11 +16,11 @@ import pytest
 
 from crackwatch import logs
 from crackwatch.cli import execute
+from crackwatch.config_file import load
 from crackwatch.domain import DepartureResult, Place
 from crackwatch.health.board import Board
 from crackwatch.housekeeping import PROBLEM, Housekeeping
 from crackwatch.retention import Limits, PlaceOutcome, Policy, Retention, Slices
-from crackwatch.settings import load
 from tests.disks import another_file_system
 from tests.leaving import audited, departing, killed_at, rows_of
 from tests.station import Station, jpeg

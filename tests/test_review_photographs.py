@@ -19,10 +19,12 @@ from PIL import Image
 
 from crackwatch import dataset, images
 from crackwatch.cli.cutting import scissors
-from crackwatch.domain import Label, ReviewTally, Window
+from crackwatch.config_file import load
+from crackwatch.days import Window
+from crackwatch.domain import Label
 from crackwatch.errors import EXIT_USAGE
 from crackwatch.images.photographs import Tiling, look, open_photograph
-from crackwatch.settings import load
+from crackwatch.reported import ReviewTally
 from crackwatch.store.reports import reading
 from tests.station import jpeg
 from tests.test_cli_review import Shell

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from crackwatch import packaged
+from crackwatch.config_file import find_config, load, require_inbox
 from crackwatch.domain import ReviewBand
 from crackwatch.errors import EXIT_USAGE, SettingsError
-from crackwatch.settings import FolderSettings, Settings, find_config, load, require_inbox
+from crackwatch.settings import FolderSettings, Settings
 from tests.disks import as_an_ordinary_user
 
 

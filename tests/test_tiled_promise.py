@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from scipy.special import logit
 from scipy.stats import beta, binom, expon, genpareto, logistic, norm
 
-from crackwatch import promise, tails, tiled_promise, tiling
+from crackwatch import bounds, tails, tiled_promise, tiling
 from crackwatch.domain import Label
 from crackwatch.errors import PromiseError
-from crackwatch.promise import Examples
+from crackwatch.labelled_scores import Examples
 from crackwatch.settings import ImageSettings
 from crackwatch.tiled_promise import Basis, Wish, choose
 from crackwatch.training import gate
@@ -159,7 +159,7 @@ def test_the_doubt_is_shared_out_and_no_more_than_that() -> None:
         bound = tiled_promise.bound_wherever(flagged, 1_000, 0.95)
         share = 0.05 / ((flagged + 1) * (flagged + 2))
         assert beta.sf(bound, flagged + 1, 1_000 - flagged) == pytest.approx(share)
-        assert bound > promise.upper_bound(flagged, 1_000, 0.95)
+        assert bound > bounds.upper_bound(flagged, 1_000, 0.95)
     assert tiled_promise.bound_wherever(1_000, 1_000, 0.95) == 1
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crackwatch.domain import day_begins, working_day
+from crackwatch.days import day_begins, working_day
 from crackwatch.errors import WhenError
 from crackwatch.reporting.when import instant, on_the_clock, window
 

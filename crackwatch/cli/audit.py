@@ -11,7 +11,7 @@ from crackwatch.cli.options import config_option, echo_json, format_option, load
 from crackwatch.cli.progress import progress_bar
 
 if TYPE_CHECKING:
-    from crackwatch.audit import Audit, Finding, Kind
+    from crackwatch.audited import Audit, Finding, Kind
     from crackwatch.cli.departing import Doorway
     from crackwatch.repair import Step
     from crackwatch.settings import Settings
@@ -74,8 +74,8 @@ def command(
     """
     settings = load_settings(config)
     from crackwatch.belonging import OwnInbox
+    from crackwatch.config_file import require_inbox
     from crackwatch.errors import EXIT_DONE, EXIT_FOUND, UsageError
-    from crackwatch.settings import require_inbox
 
     if (take_in_changed and not repair) or ((dry_run or by) and not (repair or accepted)):
         raise UsageError("there is nothing to repair", "Give --repair, or --accept WHAT, as well.")
@@ -176,7 +176,8 @@ def _carried_out(
     door: Doorway, steps: list[Step], by: str, *, dry_run: bool
 ) -> dict[str, list[dict[str, Any]]]:
     from crackwatch.cli.departing import why
-    from crackwatch.domain import DepartureResult, path_text
+    from crackwatch.domain import DepartureResult
+    from crackwatch.escaping import path_text
 
     done: dict[str, list[dict[str, Any]]] = {
         "accepted": [], "taken_in": [], "removed": [], "left": [],
@@ -226,7 +227,7 @@ def _carried_out(
 
 
 def _named(each: Finding) -> dict[str, Any]:
-    from crackwatch.domain import path_text
+    from crackwatch.escaping import path_text
 
     return {"path": path_text(each.path), "id": each.id}
 
@@ -266,7 +267,7 @@ def document(outcome: Audit) -> dict[str, Any]:
 
 def table(outcome: Audit, station: str) -> str:
     """The outcome for a person."""
-    from crackwatch.domain import path_text
+    from crackwatch.escaping import path_text
 
     lines = [f"{station}: {outcome.arrived:,} arrived", ""]
     lines += [f"  {word:<12}{count:>12,}" for word, count in outcome.counts.items()]
@@ -293,6 +294,6 @@ def table(outcome: Audit, station: str) -> str:
 
 
 def _finding(each: Finding) -> dict[str, Any]:
-    from crackwatch.domain import path_text
+    from crackwatch.escaping import path_text
 
     return {"path": path_text(each.path), "id": each.id, "reason": each.reason}

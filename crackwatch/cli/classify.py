@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import click
 
 from crackwatch.cli.options import config_option, format_option, load_settings
-from crackwatch.domain import Photograph, Verdict, path_bytes, path_text
+from crackwatch.domain import Photograph, Verdict
 from crackwatch.errors import EXIT_DONE, Unreadable, UsageError
+from crackwatch.escaping import path_bytes, path_text
 
 if TYPE_CHECKING:
     from crackwatch.decoding import Decoder

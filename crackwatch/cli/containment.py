@@ -109,7 +109,7 @@ def _cells(
     incident: Incident, each: Judged, whereabouts: Whereabouts, zone: tzinfo
 ) -> dict[str, Any]:
     """One inspection under the names of ``_COLUMNS``; ``path`` is None where there is no file."""
-    from crackwatch.domain import path_text
+    from crackwatch.escaping import path_text
     from crackwatch.reporting.render_csv import NO_FILE
 
     gone = each.standing in NO_FILE

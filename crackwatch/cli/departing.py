@@ -33,9 +33,9 @@ def doorway(settings: Settings, *, dry_run: bool) -> Iterator[Doorway]:
     there, SettingsError, StoreError.
     """
     from crackwatch import belonging, departures, logs
+    from crackwatch.config_file import require_inbox
     from crackwatch.filing.leaving import Leaver
     from crackwatch.housekeeping import folders_of, tell
-    from crackwatch.settings import require_inbox
     from crackwatch.store.departures import Departures
     from crackwatch.store.engine import open_reader, open_writer
 

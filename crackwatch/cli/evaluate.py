@@ -10,8 +10,9 @@ import click
 
 from crackwatch.cli.options import config_option, echo_json, format_option, load_settings
 from crackwatch.cli.progress import progress_bar
-from crackwatch.domain import Label, path_text
+from crackwatch.domain import Label
 from crackwatch.errors import EXIT_DONE, DatasetError
+from crackwatch.escaping import path_text
 
 if TYPE_CHECKING:
     import numpy as np

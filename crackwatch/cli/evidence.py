@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from crackwatch.labelled_scores import Examples
     from crackwatch.learned import Learned
-    from crackwatch.promise import Examples
     from crackwatch.registry import Registry
     from crackwatch.settings import Settings
 
@@ -39,7 +39,7 @@ class Evidence:
 
 def out_of_fold(registry: Registry, model_id: str) -> Evidence:
     from crackwatch import learned
-    from crackwatch.promise import Examples
+    from crackwatch.labelled_scores import Examples
 
     known = learned.read(registry.folder_of(model_id))
     if known is None or not len(known.out_of_fold):
@@ -64,9 +64,9 @@ def of_data(settings: Settings, registry: Registry, model_id: str, data: Path) -
     from crackwatch import dataset, learned
     from crackwatch.champion import open_chosen
     from crackwatch.cli.workshop import decoder
-    from crackwatch.domain import path_text
+    from crackwatch.escaping import path_text
     from crackwatch.images import keypoints
-    from crackwatch.promise import Examples
+    from crackwatch.labelled_scores import Examples
 
     files = dataset.list_files(dataset.find_layout(data))
     known = learned.read(registry.folder_of(model_id))
@@ -110,7 +110,7 @@ def _refuse_learned(
             err=True,
         )
         return
-    from crackwatch.domain import path_text
+    from crackwatch.escaping import path_text
 
     taught = {bytes(row) for row in known.pixel_hashes}
     seen = [
@@ -134,7 +134,8 @@ def prevalence_of(settings: Settings, given: float | None, examples: Examples) -
     if settings.database_file.exists():
         from datetime import UTC, datetime, timedelta
 
-        from crackwatch.domain import Outcome, Window
+        from crackwatch.days import Window
+        from crackwatch.domain import Outcome
         from crackwatch.store.reports import reading
 
         until = datetime.now(UTC)

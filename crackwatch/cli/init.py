@@ -23,8 +23,7 @@ def command(folder: Path) -> None:
     Run again it makes what is missing and changes nothing that is there, except that it adopts an
     inbox that is not marked as this station's: mount it first.
     """
-    from crackwatch import packaged
-    from crackwatch import settings as settings_module
+    from crackwatch import config_file, packaged
     from crackwatch.errors import UsageError
 
     folder = folder.absolute()
@@ -34,7 +33,7 @@ def command(folder: Path) -> None:
         if not config.exists():
             shutil.copyfile(packaged.default_config(), config)
             _say(f"made      {config}")
-        settings = settings_module.load(config, os.environ)
+        settings = config_file.load(config, os.environ)
         for _, path in settings.folders:
             if not path.is_dir():
                 path.mkdir(parents=True)

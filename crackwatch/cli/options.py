@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
-from crackwatch import settings as settings_module
+from crackwatch import config_file
 from crackwatch.settings import Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -40,7 +40,7 @@ def format_option(*choices: str) -> Callable[[F], F]:
 
 def load_settings(config: str | None) -> Settings:
     """The station's settings; raises SettingsError."""
-    return settings_module.load(settings_module.find_config(config, os.environ), os.environ)
+    return config_file.load(config_file.find_config(config, os.environ), os.environ)
 
 
 def who(by: str | None) -> str:

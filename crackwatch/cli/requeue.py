@@ -159,7 +159,8 @@ def _document(
     door: Doorway, pictures: list[Filed], done: list[Departed], *, dry_run: bool
 ) -> dict[str, Any]:
     from crackwatch.cli.departing import why
-    from crackwatch.domain import DepartureKind, DepartureResult, path_text
+    from crackwatch.domain import DepartureKind, DepartureResult
+    from crackwatch.escaping import path_text
     from crackwatch.requeue import departure_of
 
     ended = {each.departure.inspection_id: each for each in done}

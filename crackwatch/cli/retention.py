@@ -72,7 +72,8 @@ def _document(
     zone = settings.station.tz
 
     def said(over: Over) -> dict[str, Any]:
-        from crackwatch.domain import DepartureKind, path_text
+        from crackwatch.domain import DepartureKind
+        from crackwatch.escaping import path_text
         from crackwatch.requeue import departure_of
 
         picture = over.picture

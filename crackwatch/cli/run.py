@@ -20,7 +20,7 @@ def command(config: str | None, once: bool) -> int:
     """
     settings = load_settings(config)
     from crackwatch import logs
-    from crackwatch.settings import require_inbox
+    from crackwatch.config_file import require_inbox
 
     require_inbox(settings)
     logs.configure(settings.log.level, settings.log.format)

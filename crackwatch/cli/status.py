@@ -8,8 +8,8 @@ from typing import Any
 import click
 
 from crackwatch.cli.options import config_option, echo_json, format_option, load_settings
-from crackwatch.domain import path_text
 from crackwatch.errors import EXIT_DONE, EXIT_FOUND
+from crackwatch.escaping import path_text
 from crackwatch.settings import Settings
 
 _COLOURS = {

@@ -332,7 +332,8 @@ def _with_remedy(
     exc: PromiseError, goal: Goal, evidence: Evidence, confidence: float
 ) -> PromiseError:
     """The same refusal, with what these examples do support and how to get more."""
-    from crackwatch.promise import MaxFalseAlarms, MinRecall, lower_bound, upper_bound
+    from crackwatch.bounds import lower_bound, upper_bound
+    from crackwatch.promise import MaxFalseAlarms, MinRecall
 
     supported = ""
     if exc.have and exc.needed and isinstance(goal, MinRecall):

@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 from crackwatch.dataset.folders import Problem, Progress, no_progress, read_file
 from crackwatch.dataset.importing import Intake
 from crackwatch.dataset.origins import name_of
-from crackwatch.domain import LABEL_WORDS, Label, path_bytes, path_text
+from crackwatch.domain import LABEL_WORDS, Label
 from crackwatch.errors import DatasetError, Unreadable
+from crackwatch.escaping import path_bytes, path_text
 from crackwatch.runtime import SIDE
 
 # A crack that goes through so many rows or columns of a tile makes it an anomaly: a third of the

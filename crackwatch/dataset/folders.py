@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from crackwatch.domain import Label, path_text
+from crackwatch.domain import Label
 from crackwatch.errors import DatasetError, Unreadable
+from crackwatch.escaping import path_text
 
 MINIMUM_PER_CLASS = 50  # fewer cannot be split into something to learn and something to check
 MAX_FILE_BYTES = 64 * 1024 * 1024  # a labelled picture is read whole

@@ -20,8 +20,9 @@ from crackwatch.dataset.folders import (
     read_and_decode,
     read_file,
 )
-from crackwatch.domain import Label, path_text
+from crackwatch.domain import Label
 from crackwatch.errors import DatasetError
+from crackwatch.escaping import path_text
 
 
 @dataclass(frozen=True, slots=True)

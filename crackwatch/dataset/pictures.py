@@ -31,8 +31,9 @@ from crackwatch.dataset.folders import (
     read_and_decode,
     too_few,
 )
-from crackwatch.domain import Label, path_text
+from crackwatch.domain import Label
 from crackwatch.errors import DatasetError
+from crackwatch.escaping import path_text
 from crackwatch.runtime import SIDE
 
 PICTURE_BYTES = SIDE * SIDE * 3

@@ -21,8 +21,8 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from crackwatch.dataset import Decode, Problem, Progress, no_progress, read_and_decode
-from crackwatch.domain import path_text
 from crackwatch.errors import DatasetError
+from crackwatch.escaping import path_text
 from crackwatch.evaluation import Scored
 from crackwatch.evaluation.curves import logits
 from crackwatch.evaluation.style import (

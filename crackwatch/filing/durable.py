@@ -61,15 +61,3 @@ def syncfs(folder: bytes) -> None:
             raise OSError(code, os.strerror(code), folder)
     finally:
         os.close(descriptor)
-
-
-def fsync_folder(folder: bytes) -> None:
-    """Makes durable the names in ``folder``; a folder that is gone has none. Raises OSError."""
-    try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

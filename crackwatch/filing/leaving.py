@@ -16,8 +16,10 @@ import stat
 from collections.abc import Callable, Mapping
 
 from crackwatch import inbox as inbox_module
-from crackwatch.domain import OVERLAY_SUFFIX, Departure, DepartureResult, Place, path_text
+from crackwatch import syncing
+from crackwatch.domain import OVERLAY_SUFFIX, Departure, DepartureResult, Place
 from crackwatch.errors import SystemFault
+from crackwatch.escaping import path_text
 from crackwatch.filing import durable
 from crackwatch.filing.names import NAME_MAX_BYTES, SIDECAR_SUFFIX, fit
 
@@ -233,7 +235,7 @@ class Leaver:
         """Makes every rename since the last call durable: new names in the inbox first."""
         try:
             for folder in sorted(self._dirty, key=lambda each: not self._is_in_inbox(each)):
-                durable.fsync_folder(folder)
+                syncing.fsync_folder(folder)
         except OSError as exc:
             raise _fault(exc, self._inbox) from exc
         self._dirty.clear()

@@ -18,8 +18,10 @@ from collections.abc import Callable
 from typing import Protocol
 
 from crackwatch import inbox as inbox_module
-from crackwatch.domain import Filed, Fingerprint, MoveResult, Place, QuarantineReason, path_text
+from crackwatch import syncing
+from crackwatch.domain import Filed, Fingerprint, MoveResult, Place, QuarantineReason
 from crackwatch.errors import SystemFault
+from crackwatch.escaping import path_text
 from crackwatch.filing import durable
 from crackwatch.filing.names import NAME_MAX_BYTES, SIDECAR_SUFFIX, fit
 
@@ -89,7 +91,7 @@ class Mover:
             self._sync_destinations()
             for folder in sorted(self._dirty):
                 try:
-                    durable.fsync_folder(folder)
+                    syncing.fsync_folder(folder)
                 except PermissionError:  # a producer took this folder's rights away
                     durable.syncfs(self._inbox)
         except OSError as exc:
@@ -260,7 +262,7 @@ class Mover:
         """Makes durable every new name outside the inbox, those of new folders included."""
         outside = {folder for folder in self._dirty if not self._is_in_inbox(folder)}
         for folder in sorted(outside):
-            durable.fsync_folder(folder)
+            syncing.fsync_folder(folder)
         self._dirty -= outside
 
     # --------------------------------------------------------------------------- giving up

@@ -26,8 +26,9 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any, Final, Protocol
 
-from crackwatch.domain import DayDrift, DriftFinding
+from crackwatch.domain import DriftFinding
 from crackwatch.likeness import MIN_PICTURES, Reference, Spread, median, unsure
+from crackwatch.reported import DayDrift
 
 ALPHA: Final = 0.05  # of calling a station drifting by chance, once in a year of days
 FAMILY_DAYS: Final = 365

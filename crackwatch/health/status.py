@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from crackwatch import locking
-from crackwatch.domain import DayDrift, path_text
+from crackwatch.escaping import path_text
 from crackwatch.health import drift
 from crackwatch.health.board import Problem
 from crackwatch.inbox import LeftAlone
+from crackwatch.reported import DayDrift
 
 STATUS_FILE = "status.json"
 LOCK_FILE = "lock"

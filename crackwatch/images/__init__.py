@@ -23,6 +23,7 @@ from crackwatch.domain import QuarantineReason
 from crackwatch.errors import Unreadable
 from crackwatch.images import conversion, formats, whole
 from crackwatch.images.conversion import Pixels
+from crackwatch.images.headers import Header
 from crackwatch.runtime import SIDE
 
 RESIZE_UP_TO: Final = 2 * SIDE  # pixels a side; in what is larger a hairline crack would vanish
@@ -45,7 +46,7 @@ class Limits:
         if self.larger not in LARGER:
             raise ValueError(f"larger is {self.larger!r}; it must be one of {', '.join(LARGER)}")
 
-    def require(self, header: formats.Header) -> None:
+    def require(self, header: Header) -> None:
         """Raises Unreadable (OVERSIZE) where the header names more than ``max_pixels``."""
         pixels = header.width * header.height
         if pixels > self.max_pixels:
@@ -55,12 +56,12 @@ class Limits:
                 f"at most {self.max_pixels} are decoded (files.max_pixels)",
             )
 
-    def tiles(self, header: formats.Header) -> bool:
+    def tiles(self, header: Header) -> bool:
         """Whether such a picture is a photograph, which is cut into tiles."""
         return self.larger == "tile" and is_larger(header)
 
 
-def is_larger(header: formats.Header) -> bool:
+def is_larger(header: Header) -> bool:
     """Whether a picture is too large to become one square of the model's side unharmed."""
     return max(header.width, header.height) > RESIZE_UP_TO
 
@@ -113,7 +114,7 @@ def decode(data: bytes, limits: Limits) -> Pixels:
     return decode_with(formats.read_header(data), data, limits)
 
 
-def decode_with(header: formats.Header, data: bytes, limits: Limits) -> Pixels:
+def decode_with(header: Header, data: bytes, limits: Limits) -> Pixels:
     """The same for data whose header has been read."""
     limits.require(header)
     if limits.tiles(header):

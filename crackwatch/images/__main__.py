@@ -13,8 +13,8 @@ import stat
 import sys
 
 from crackwatch import images
-from crackwatch.domain import path_text
 from crackwatch.errors import EXIT_DONE, EXIT_USAGE, Unreadable
+from crackwatch.escaping import path_text
 from crackwatch.images import photographs
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from crackwatch.domain import QuarantineReason
 from crackwatch.errors import Unreadable
-from crackwatch.images import formats
+from crackwatch.images.headers import Alpha, Header
 from crackwatch.runtime import SIDE
 
 BACKGROUND: Final = 128  # the grey that shows through where a picture is transparent
@@ -23,7 +23,7 @@ _BAND_PIXELS = 1 << 18  # converted at a time, so that big pictures need no big 
 Pixels = NDArray[np.uint8]
 
 
-def bgr(raw: NDArray[np.generic], header: formats.Header) -> Pixels:
+def bgr(raw: NDArray[np.generic], header: Header) -> Pixels:
     """(height, width), or (height, width, 1 to 4), of any depth, to uint8 (height, width, 3).
 
     Raises Unreadable (UNREADABLE) for samples whose black and white cannot be known, and for a
@@ -43,7 +43,7 @@ def bgr(raw: NDArray[np.generic], header: formats.Header) -> Pixels:
     return picture
 
 
-def convert(raw: NDArray[np.generic], header: formats.Header, into: Pixels) -> bool:
+def convert(raw: NDArray[np.generic], header: Header, into: Pixels) -> bool:
     """Some rows of a picture, as ``bgr`` takes them, written to ``into`` (rows, width, 3).
 
     Returns whether anything is visible of them. Raises Unreadable as ``bgr`` does.
@@ -72,7 +72,7 @@ def invisible() -> Unreadable:
     return Unreadable(QuarantineReason.UNREADABLE, "the picture is transparent everywhere")
 
 
-def _eight_bit(band: NDArray[np.generic], header: formats.Header) -> Pixels:
+def _eight_bit(band: NDArray[np.generic], header: Header) -> Pixels:
     if band.dtype == np.uint8:
         return band.view(np.uint8)  # libtiff has turned backward grey scales of this depth round
     if band.dtype == np.uint16:
@@ -96,7 +96,7 @@ def _eight_bit(band: NDArray[np.generic], header: formats.Header) -> Pixels:
     return 255 - scaled if header.white_is_zero else scaled
 
 
-def _blended(colours: Pixels, alpha: Pixels, kind: formats.Alpha) -> Pixels:
+def _blended(colours: Pixels, alpha: Pixels, kind: Alpha) -> Pixels:
     """``colours`` (h, w, 3) seen over BACKGROUND through ``alpha`` (h, w, 1), to the nearest."""
     if bool((alpha == 255).all()):
         return colours

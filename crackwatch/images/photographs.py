@@ -19,6 +19,7 @@ from crackwatch.domain import QuarantineReason
 from crackwatch.errors import Unreadable
 from crackwatch.images import Limits, conversion, decode_with, formats, is_larger, whole
 from crackwatch.images.conversion import Pixels
+from crackwatch.images.headers import Header
 from crackwatch.runtime import SIDE
 from crackwatch.tiling import Layout, lay_out
 from crackwatch.tiling import boxes as places_of
@@ -75,7 +76,7 @@ class Photograph:
     that, as ``decode`` does, whatever the scale.) Holds the file's bytes and nothing decoded.
     """
 
-    def __init__(self, data: bytes, header: formats.Header, tiling: Tiling) -> None:
+    def __init__(self, data: bytes, header: Header, tiling: Tiling) -> None:
         self._data = data
         self._header = header
         self.scale = tiling.factor
@@ -148,7 +149,7 @@ class Photograph:
         for index in sorted(range(len(stored)), key=lambda each: stored[each][1]):
             yield index, conversion.turned(band.crop(stored[index]), header.orientation)
 
-    def _open(self) -> tuple[_Rows, formats.Header]:
+    def _open(self) -> tuple[_Rows, Header]:
         """The photograph's rows, and the header of a picture that has them as they come."""
         return _open(self._data, self._header)
 
@@ -181,7 +182,7 @@ def open_photograph(data: bytes, limits: Limits, tiling: Tiling) -> Photograph:
     return _opened(header, data, limits, tiling)
 
 
-def _opened(header: formats.Header, data: bytes, limits: Limits, tiling: Tiling) -> Photograph:
+def _opened(header: Header, data: bytes, limits: Limits, tiling: Tiling) -> Photograph:
     limits.require(header)
     layout = _layout(header, tiling)
     pixels = layout.width * layout.height
@@ -256,12 +257,12 @@ def cost_bytes(data: bytes, limits: Limits, tiling: Tiling) -> int:
 # ------------------------------------------------------------------------------------- geometry
 
 
-def _upright(header: formats.Header) -> tuple[int, int]:
+def _upright(header: Header) -> tuple[int, int]:
     turned = header.orientation >= 5
     return (header.height, header.width) if turned else (header.width, header.height)
 
 
-def _layout(header: formats.Header, tiling: Tiling) -> Layout:
+def _layout(header: Header, tiling: Tiling) -> Layout:
     width, height = (max(SIDE, round(side * tiling.factor)) for side in _upright(header))
     return lay_out(width, height, tiling.overlap)
 
@@ -271,7 +272,7 @@ def _box(numbers: NDArray[np.intp]) -> Box:
     return x, y, width, height
 
 
-def _stored(box: Box, header: formats.Header) -> Box:
+def _stored(box: Box, header: Header) -> Box:
     """Where a box of the upright picture lies in the stored one: undoes ``conversion.turned``."""
     x, y, width, height = box
     upright_width, upright_height = _upright(header)
@@ -285,7 +286,7 @@ def _stored(box: Box, header: formats.Header) -> Box:
 # ----------------------------------------------------------------------------------------- rows
 
 
-def _open(data: bytes, header: formats.Header) -> tuple[_Rows, formats.Header]:
+def _open(data: bytes, header: Header) -> tuple[_Rows, Header]:
     if header.sequential:
         from crackwatch.images.strips import Strips  # libvips is loaded for photographs only
 
@@ -293,7 +294,7 @@ def _open(data: bytes, header: formats.Header) -> tuple[_Rows, formats.Header]:
     picture = conversion.bgr(whole.decoded(data, header), header)
     picture = conversion.turned(picture, whole.left_to_turn(header))
     height, width = picture.shape[:2]
-    return _Whole(picture), formats.Header(header.format, width, height)
+    return _Whole(picture), Header(header.format, width, height)
 
 
 class _Whole:
@@ -311,7 +312,7 @@ class _Whole:
 class _Band:
     """As many rows of a picture as its tallest box needs, moving down."""
 
-    def __init__(self, rows: _Rows, header: formats.Header, height: int) -> None:
+    def __init__(self, rows: _Rows, header: Header, height: int) -> None:
         self._rows = rows
         self._kept = np.empty((height, header.width, 3), np.uint8)
         self._top = self._bottom = 0  # rows from top to bottom are kept
@@ -336,7 +337,7 @@ class _Band:
         self._top, self._bottom = top, bottom
 
 
-def _shrunk(rows: _Rows, header: formats.Header, factor: int) -> Pixels:
+def _shrunk(rows: _Rows, header: Header, factor: int) -> Pixels:
     """All rows, each ``factor`` x ``factor`` pixels averaged to one; the rest at the rims as well."""
     factor = max(1, factor)
     step = factor * max(1, _THUMBNAIL_ROWS // factor)
@@ -364,7 +365,7 @@ def _shrunk(rows: _Rows, header: formats.Header, factor: int) -> Pixels:
 # --------------------------------------------------------------------------------------- limits
 
 
-def _require_health(data: bytes, header: formats.Header) -> None:
+def _require_health(data: bytes, header: Header) -> None:
     """Raises Unreadable where a decoder complains of a JPEG's data.
 
     libvips does not pass on all that libjpeg says, and refuses what cheap cameras do. So the data
@@ -374,7 +375,7 @@ def _require_health(data: bytes, header: formats.Header) -> None:
         whole.decoded(data, header, reduced=8)
 
 
-def _require_memory(header: formats.Header, held: int) -> None:
+def _require_memory(header: Header, held: int) -> None:
     """Raises Unreadable (OVERSIZE) where decoding would hold more than HELD_BYTES."""
     if held <= HELD_BYTES:
         return
@@ -388,7 +389,7 @@ def _require_memory(header: formats.Header, held: int) -> None:
     )
 
 
-def _held(header: formats.Header, tiling: Tiling) -> int:
+def _held(header: Header, tiling: Tiling) -> int:
     """The most bytes that ``open_photograph`` and ``tiles`` hold beside the file."""
     if not header.sequential:
         # OpenCV's picture, turned upright; its rows are copied as a strip's would be
@@ -407,12 +408,12 @@ def _held(header: formats.Header, tiling: Tiling) -> int:
     return _FIXED_BYTES + decoder + 2 * tall * rows_width * 3 + tiles
 
 
-def _copied(data: bytes, header: formats.Header) -> int:
+def _copied(data: bytes, header: Header) -> int:
     """What libvips is given instead of the file where EXIF has to be left out of it; bytes."""
     return len(data) if header.sequential and header.exif else 0
 
 
-def _whole_bytes(header: formats.Header, reduced: int = 1) -> int:
+def _whole_bytes(header: Header, reduced: int = 1) -> int:
     """What OpenCV holds at most: a picture twice, or once beside what it is made from or becomes."""
     pixels = header.width * header.height
     small = pixels // reduced**2

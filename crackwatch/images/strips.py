@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 
 from crackwatch.domain import QuarantineReason
 from crackwatch.errors import Unreadable
-from crackwatch.images import conversion, formats
+from crackwatch.images import conversion
 from crackwatch.images.conversion import Pixels
+from crackwatch.images.exif import without
+from crackwatch.images.headers import Header
 
 # Before libvips is loaded, which reads it then. We ask in threads of our own.
 os.environ.setdefault("VIPS_CONCURRENCY", "1")
@@ -53,14 +55,14 @@ class Strips:
     missing data are made up without a word: ask ``whole.decoded`` about its health first.
     """
 
-    def __init__(self, data: bytes, header: formats.Header) -> None:
+    def __init__(self, data: bytes, header: Header) -> None:
         self._header = header
         self._at = 0
         self._visible = False
         if header.exif:
             # libvips has EXIF read by a library of its own, which a few bytes that lead round in
             # circles keep busy for half a minute; what we need of it, the header has
-            data = formats.without(data, header.exif)
+            data = without(data, header.exif)
         try:
             self._source = pyvips.Source.new_from_memory(data)  # not copied, so held on to
             # a JPEG's complaints have been heard, and those that remain are harmless

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from crackwatch.domain import QuarantineReason
 from crackwatch.errors import SystemFault, Unreadable
-from crackwatch.images import formats
 from crackwatch.images.complaints import Complaints
+from crackwatch.images.headers import UPRIGHT, Header
+from crackwatch.images.png import png_pixels
 
 _TRIES_TO_HEAR = 8
 # What a few bytes of a PNG can at most become; up to so much, nobody asks what they do become.
@@ -39,12 +40,12 @@ complaints = Complaints()
 _second_opinion = threading.Lock()
 
 
-def left_to_turn(header: formats.Header) -> int:
+def left_to_turn(header: Header) -> int:
     """The orientation that ``decoded`` leaves to be undone: OpenCV turns JPEG and TIFF itself."""
-    return formats.UPRIGHT if header.format in ("JPEG", "TIFF") else header.orientation
+    return UPRIGHT if header.format in ("JPEG", "TIFF") else header.orientation
 
 
-def decoded(data: bytes, header: formats.Header, reduced: int = 1) -> NDArray[np.generic]:
+def decoded(data: bytes, header: Header, reduced: int = 1) -> NDArray[np.generic]:
     """What OpenCV makes of the file, if no decoder complained of damage; see ``left_to_turn``.
 
     (height, width), or (height, width, channels), blue first, of the depth that the file has. A
@@ -73,7 +74,7 @@ def decoded(data: bytes, header: formats.Header, reduced: int = 1) -> NDArray[np
     return raw
 
 
-def _require_no_bomb(data: bytes, header: formats.Header) -> None:
+def _require_no_bomb(data: bytes, header: Header) -> None:
     """Raises Unreadable where a PNG's pixels go on and on behind its last row.
 
     libpng unpacks all of it, ten seconds for a megabyte, only to throw it away.
@@ -83,7 +84,7 @@ def _require_no_bomb(data: bytes, header: formats.Header) -> None:
     most = (row_bytes + 8) * header.height + (1 << 16)
     inflater, found = zlib.decompressobj(), 0
     try:
-        for chunk in formats.png_pixels(data):
+        for chunk in png_pixels(data):
             for start in range(0, len(chunk), _INFLATE_BYTES):
                 packed: bytes | memoryview = chunk[start : start + _INFLATE_BYTES]
                 while packed and not inflater.eof:
@@ -98,7 +99,7 @@ def _require_no_bomb(data: bytes, header: formats.Header) -> None:
         return  # the decoder comes as far as this did, and says so
 
 
-def _imdecode(data: bytes, header: formats.Header, reduced: int) -> NDArray[np.generic]:
+def _imdecode(data: bytes, header: Header, reduced: int) -> NDArray[np.generic]:
     # JPEG and BMP have neither depth nor transparency to keep, and IMREAD_COLOR is what the models
     # were trained with; it also turns a JPEG upright, where IMREAD_UNCHANGED does not.
     plain = header.format in ("JPEG", "BMP")
@@ -125,7 +126,7 @@ def _imdecode(data: bytes, header: formats.Header, reduced: int) -> NDArray[np.g
     return raw
 
 
-def _undecodable(header: formats.Header) -> Unreadable:
+def _undecodable(header: Header) -> Unreadable:
     return Unreadable(
         QuarantineReason.UNREADABLE,
         f"{header.format} of {header.width} x {header.height}: the decoder fails",

@@ -9,6 +9,7 @@ import stat
 from pathlib import Path
 
 from crackwatch.errors import ModelError, ModelTampered
+from crackwatch.syncing import fsync_path
 
 
 def read_small(file: Path, most_bytes: int) -> str | None:
@@ -31,7 +32,7 @@ def replace(target: Path, text: str, fresh: Path) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         fresh.replace(target)
-        sync(target.parent)
+        fsync_path(target.parent)
     except OSError as exc:
         fresh.unlink(missing_ok=True)
         raise cannot("write", target, exc) from exc
@@ -85,21 +86,12 @@ def _as_before(descriptor: int, target: Path) -> None:
         os.fchown(descriptor, old.st_uid, old.st_gid)
 
 
-def sync(path: Path) -> None:
-    """Makes what a file, or a folder's list of names, holds outlast a power cut."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def sync_tree(folder: Path) -> None:
     """Files before the folders that name them."""
     for parent, _, names in os.walk(folder, topdown=False, onerror=_raise):
         for name in names:
-            sync(Path(parent, name))
-        sync(Path(parent))
+            fsync_path(Path(parent, name))
+        fsync_path(Path(parent))
 
 
 def cannot(verb: str, path: Path, error: OSError) -> ModelError:

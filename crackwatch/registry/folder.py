@@ -25,7 +25,6 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -49,9 +48,10 @@ from crackwatch.registry.files import (
     read_small,
     replace,
     sha256_of,
-    sync,
     sync_tree,
 )
+from crackwatch.registry.promotion import Promotion, decided
+from crackwatch.syncing import fsync_path
 
 _CHAMPION = "champion"
 _PREVIOUS = "previous"
@@ -62,25 +62,6 @@ _FRESH_PREFIX = ".fresh-"  # of a file that is about to replace another
 
 _MAX_POINTER_BYTES = 256
 _MAX_PROMOTION_BYTES = 16 * 1024 * 1024  # a decision names what it rests on, as a card does
-_NOBODY = "-"  # in .promotion, where there was no champion; no id can be that
-
-
-@dataclass(frozen=True, slots=True)
-class _Promotion:
-    """One that has begun: done as soon as ``new`` is the champion, never done if it is not.
-
-    As a file: "old new" in a line, below it the decision as JSON, if there is one.
-    """
-
-    old: str | None
-    new: str
-    decision: Decision | None
-
-    def to_text(self) -> str:
-        pointers = f"{self.old or _NOBODY} {self.new}"
-        return (
-            pointers if self.decision is None else f"{pointers}\n{self.decision.model_dump_json()}"
-        )
 
 
 class Registry:
@@ -152,7 +133,7 @@ class Registry:
             and begun.decision not in card.decisions
             and begun.new == model_id == self._legible_champion()
         ):
-            return _decided(card, begun.decision)
+            return decided(card, begun.decision)
         return card
 
     def card_stamp(self, model_id: str) -> tuple[int, int, int]:
@@ -260,7 +241,7 @@ class Registry:
                 # Nobody else can make the target meanwhile: the lock is ours. Were it a folder
                 # with anything in it, rename would refuse all the same.
                 staged.rename(target)
-                sync(self.folder)
+                fsync_path(self.folder)
             except OSError as exc:
                 raise cannot("publish", target, exc) from exc
         return card.id
@@ -277,7 +258,7 @@ class Registry:
             self.verify(model_id)
             champion = self._legible_champion()
             if model_id != champion:
-                self._swing(_Promotion(champion, model_id, decision))
+                self._swing(Promotion(champion, model_id, decision))
             elif decision is not None:
                 self.decide(model_id, decision)
 
@@ -295,7 +276,7 @@ class Registry:
                     "shows the ids.",
                 )
             self.verify(previous)
-            self._swing(_Promotion(self._legible_champion(), previous, None))
+            self._swing(Promotion(self._legible_champion(), previous, None))
             return previous
 
     def set_threshold(
@@ -352,7 +333,7 @@ class Registry:
         new one. Raises ModelMissing, ModelTampered or LockedError.
         """
         with self.lock():
-            changed = _decided(self.verify(model_id), decision)
+            changed = decided(self.verify(model_id), decision)
             self._replace(self.folder_of(model_id) / CARD_FILE, changed.to_json())
             return changed
 
@@ -365,7 +346,7 @@ class Registry:
         except ModelTampered:
             return None
 
-    def _swing(self, promotion: _Promotion) -> None:
+    def _swing(self, promotion: Promotion) -> None:
         """Changes both pointers; the moment ``champion`` is replaced is the moment of decision.
 
         ``.promotion`` says beforehand what ``previous`` and the new champion's card will be, so that
@@ -388,7 +369,7 @@ class Registry:
         file = self.folder / _PROMOTION
         try:
             file.unlink()
-            sync(self.folder)
+            fsync_path(self.folder)
         except OSError as exc:
             raise cannot("remove", file, exc) from exc
 
@@ -401,18 +382,9 @@ class Registry:
             return
         self._replace(self.folder / model_id / CARD_FILE, card.to_json())
 
-    def _promotion(self) -> _Promotion | None:
+    def _promotion(self) -> Promotion | None:
         text = read_small(self.folder / _PROMOTION, _MAX_PROMOTION_BYTES)
-        if text is None:
-            return None
-        pointers, _, rest = text.partition("\n")
-        old, _, new = pointers.partition(" ")
-        if not is_id(new) or not (is_id(old) or old == _NOBODY):
-            return None
-        decision = None
-        with contextlib.suppress(ValueError):  # there is none
-            decision = Decision.model_validate_json(rest)
-        return _Promotion(None if old == _NOBODY else old, new, decision)
+        return None if text is None else Promotion.of_text(text)
 
     def _pointer(self, name: str) -> str | None:
         file = self.folder / name
@@ -440,17 +412,3 @@ class Registry:
             elif entry.name.startswith(_FRESH_PREFIX):
                 entry.unlink()
         self._finish_promotion()
-
-
-# ----------------------------------------------------------------------------------- decisions
-
-
-def _decided(card: Card, decision: Decision) -> Card:
-    """The card with the decision as its last, and with the thresholds that it gives, if it does."""
-    return card.model_copy(
-        update={
-            "threshold": decision.new or card.threshold,
-            "tiled": decision.new_tiled or card.tiled,
-            "decisions": (*card.decisions, decision),
-        }
-    )

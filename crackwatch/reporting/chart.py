@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from crackwatch.domain import Summary
+from crackwatch.reported import Summary
 
 WIDTH = 960.0
 HEIGHT = 200.0  # of the bars alone; labels stand outside

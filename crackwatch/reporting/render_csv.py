@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable
 from datetime import datetime, tzinfo
 from typing import Protocol, TextIO
 
-from crackwatch.domain import Outcome, Photograph, path_text
+from crackwatch.domain import Outcome, Photograph
+from crackwatch.escaping import path_text
 from crackwatch.reporting.summary import LineLike
 
 # column: what it holds; ``report --help`` lists them.

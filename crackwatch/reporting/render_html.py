@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 
 from crackwatch import __version__
-from crackwatch.domain import Summary
+from crackwatch.reported import Summary
 from crackwatch.reporting import chart
 from crackwatch.reporting.sheet import heading, moment_text, sections, totals
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import datetime, tzinfo
 from typing import Any
 
-from crackwatch.domain import Summary, path_text
+from crackwatch.escaping import path_text
 from crackwatch.health import drift
+from crackwatch.reported import Summary
 from crackwatch.reporting import tiles
 
 

@@ -6,7 +6,8 @@ from dataclasses import asdict
 from math import ceil, floor
 from typing import Any
 
-from crackwatch.promise import Goal, MaxFalseAlarms, MinRecall, Promise, Span
+from crackwatch.bounds import Span
+from crackwatch.promise import Goal, MaxFalseAlarms, MinRecall, Promise
 
 
 def goal_text(goal: Goal, confidence: float) -> str:

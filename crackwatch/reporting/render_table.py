@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TextIO
 
-from crackwatch.domain import Summary
+from crackwatch.reported import Summary
 from crackwatch.reporting.sheet import Section, heading, sections, totals
 
 _STYLES = {"plain": "", "good": "green", "bad": "bold red", "odd": "yellow", "faint": "dim"}

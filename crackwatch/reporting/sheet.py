@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from crackwatch.domain import HourCount, ReviewTally, Summary, path_text
+from crackwatch.escaping import path_text
 from crackwatch.health.drift import REMEDY, in_words
+from crackwatch.reported import HourCount, ReviewTally, Summary
 from crackwatch.reporting.tiles import found_text, judged_text
 
 _HOURS_SHOWN = 48  # two days; beyond, the picture of the HTML report says more

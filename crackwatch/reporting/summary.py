@@ -13,17 +13,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from crackwatch.domain import (
-    FoundAnomaly,
-    HourCount,
-    ModelUse,
-    Outcome,
-    Photograph,
-    Place,
-    QuarantinedPicture,
-    Summary,
-    Window,
-)
+from crackwatch.days import Window
+from crackwatch.domain import Outcome, Photograph, Place
+from crackwatch.reported import FoundAnomaly, HourCount, ModelUse, QuarantinedPicture, Summary
 
 
 class TallyLike(Protocol):

@@ -1,7 +1,7 @@
 """What a person means by ``--since`` and ``--until``, as instants; asks no clock and no network.
 
 A day word (yesterday, monday, 2026-11-01, "2 days ago") is the first instant of that working day, as
-``domain.day_begins`` has it. Anything that names an hour or a minute is that very moment on the wall
+``days.day_begins`` has it. Anything that names an hour or a minute is that very moment on the wall
 calendar. Every text is one instant, so that the end of one report is the beginning of the next and
 nothing is counted twice: a time that the clock shows twice in autumn means the first time.
 
@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 
-from crackwatch.domain import Window, day_begins, working_day
+from crackwatch.days import Window, day_begins, working_day
 from crackwatch.errors import WhenError
 
 EXAMPLES = (

@@ -17,11 +17,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from crackwatch.dataset import read_file
-from crackwatch.domain import Label, path_text
+from crackwatch.domain import Label
 from crackwatch.errors import DatasetError, LockedError
-from crackwatch.filing.durable import fsync_folder, rename_noreplace
+from crackwatch.escaping import path_text
+from crackwatch.filing.durable import rename_noreplace
 from crackwatch.filing.names import NAME_MAX_BYTES, fit
 from crackwatch.store.reviews import Review
+from crackwatch.syncing import fsync_folder
 
 REVIEWED = "reviewed"  # in the station's dataset; retrain looks there
 STAGED = b".staged"

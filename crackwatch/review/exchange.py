@@ -16,8 +16,9 @@ from functools import partial
 from typing import TextIO
 
 from crackwatch.dataset import Progress, no_progress
-from crackwatch.domain import LABEL_WORDS, Cutout, Label, path_bytes, path_text
+from crackwatch.domain import LABEL_WORDS, Cutout, Label
 from crackwatch.errors import UsageError
+from crackwatch.escaping import path_bytes, path_text
 from crackwatch.review.copies import Copies
 from crackwatch.review.locating import Located, Locator, as_id
 from crackwatch.review.marking import Marker, Picture, checked_name, checked_note, word

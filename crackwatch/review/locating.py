@@ -11,8 +11,9 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from crackwatch.domain import Place, path_bytes, path_text
+from crackwatch.domain import Place
 from crackwatch.errors import UsageError
+from crackwatch.escaping import path_bytes, path_text
 from crackwatch.store.inspected import Inspected
 from crackwatch.store.reviews import ReviewBooks
 from crackwatch.store.standing import Standing

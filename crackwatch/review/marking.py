@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crackwatch.dataset import pixel_hash, read_file
-from crackwatch.domain import Cutout, Label, path_text
+from crackwatch.domain import Cutout, Label
 from crackwatch.errors import Unreadable, UsageError
+from crackwatch.escaping import path_text
 from crackwatch.review.copies import Copies
 from crackwatch.review.locating import Located
 from crackwatch.store.inspected import Inspected

@@ -19,8 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crackwatch.dataset import name_of, pixel_hash
-from crackwatch.domain import Cutout, Label, Photograph, path_text
+from crackwatch.domain import Cutout, Label, Photograph
 from crackwatch.errors import Unreadable, UsageError
+from crackwatch.escaping import path_text
 from crackwatch.review.marking import Marked, Marker, Picture
 from crackwatch.store.reviews import Review, ReviewBooks
 

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from datetime import datetime, tzinfo
 from typing import Any, TextIO
 
-from crackwatch.domain import path_text
+from crackwatch.escaping import path_text
 from crackwatch.review.copies import Copies
 from crackwatch.review.exchange import box_text, guarded
 from crackwatch.review.listing import Reviewed

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, func, select, text
 
-from crackwatch.domain import Window
+from crackwatch.days import Window
 from crackwatch.store.engine import explained, open_reader
 from crackwatch.store.schema import inspections, models, to_microseconds
 

@@ -16,6 +16,7 @@ from crackwatch import packaged
 from crackwatch.errors import StoreError, StoreVersionError, UsageError
 from crackwatch.store import engine as engines
 from crackwatch.store.schema import HEAD
+from crackwatch.syncing import fsync_path
 
 
 def configuration() -> Config:
@@ -75,9 +76,9 @@ def backup(file: Path, destination: Path) -> int:
     try:
         partial.unlink(missing_ok=True)
         _copy(file, partial)
-        _sync(partial)
+        fsync_path(partial)
         _appear(partial, destination)
-        _sync(destination.parent)
+        fsync_path(destination.parent)
         return destination.stat().st_size
     except sqlite3.Error as exc:
         raise StoreError(f"{file}: cannot be copied: {exc}", "Check disk and permissions.") from exc
@@ -114,11 +115,3 @@ def _appear(partial: Path, destination: Path) -> None:
         # FAT, as on most memory sticks, knows no links
         os.close(os.open(destination, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644))
         partial.replace(destination)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -21,7 +21,9 @@ from sqlalchemy import (
     type_coerce,
 )
 
-from crackwatch.domain import Outcome, Photograph, ReviewTally, Window
+from crackwatch.days import Window
+from crackwatch.domain import Outcome, Photograph
+from crackwatch.reported import ReviewTally
 from crackwatch.store import photographs as tiled
 from crackwatch.store import reviews
 from crackwatch.store.drift import DriftRows

@@ -15,7 +15,9 @@ from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, Engine, Select, and_, func, insert, select, true
 
-from crackwatch.domain import Cutout, Label, Outcome, Photograph, Place, ReviewTally, Window
+from crackwatch.days import Window
+from crackwatch.domain import Cutout, Label, Outcome, Photograph, Place
+from crackwatch.reported import ReviewTally
 from crackwatch.store import photographs
 from crackwatch.store.engine import faults, open_reader, open_writer, writing
 from crackwatch.store.inspected import Inspected, every_inspection, inspected

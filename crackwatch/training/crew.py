@@ -29,6 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crackwatch.errors import TrainingFailed
+from crackwatch.syncing import fsync_path
 from crackwatch.training.recipes import Recipe
 
 if TYPE_CHECKING:
@@ -284,8 +285,7 @@ def write_result(place: Path, logits: NDArray[np.float64], epochs: Sequence[Epoc
 
     Both are synced, in this order: after a power cut a result stands for a whole model.
     """
-    with (place / MODEL).open("rb") as stream:
-        os.fsync(stream.fileno())
+    fsync_path(place / MODEL)
     partial = place / f".{_RESULT}"
     with partial.open("wb") as stream:
         np.savez(stream, logits=logits, epochs=json.dumps([asdict(each) for each in epochs]))

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from scipy.special import expit, logit
 
 from crackwatch import evaluation
-from crackwatch.domain import Label, path_text
+from crackwatch.domain import Label
+from crackwatch.escaping import path_text
 from crackwatch.evaluation import Measures
 from crackwatch.registry import Decision
 from crackwatch.training import calibration, gate

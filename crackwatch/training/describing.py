@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from crackwatch import dataset, evaluation, learned, likeness, tiled_promise, tiled_words
 from crackwatch.errors import PromiseError
+from crackwatch.labelled_scores import Examples
 from crackwatch.learned import Learned
-from crackwatch.promise import Examples
 from crackwatch.registry import Card, DataOrigin, Golden, Registry, Threshold, TiledThreshold
 from crackwatch.training.calibration import Calibration
 from crackwatch.training.crew import Outcome

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crackwatch.dataset import Decode, Problem, read_and_decode
-from crackwatch.domain import path_text
+from crackwatch.escaping import path_text
 from crackwatch.runtime import Classifier
 
 AT_MOST = 5000  # pictures, the newest ones: about ten seconds

@@ -22,8 +22,8 @@ import numpy as np
 from crackwatch import dataset, evaluation, images, learned, packaged
 from crackwatch.agreement import pixels_sha256
 from crackwatch.errors import PromiseError
+from crackwatch.labelled_scores import Examples
 from crackwatch.learned import LEARNED_FILE
-from crackwatch.promise import Examples
 from crackwatch.registry import (
     MODEL_FILE,
     Card,

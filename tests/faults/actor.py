@@ -15,9 +15,9 @@ from pathlib import Path
 from crackwatch import champion, logs, suspects
 from crackwatch import inspector as inspector_module
 from crackwatch.arrivals import intake as intake_module
+from crackwatch.config_file import load
 from crackwatch.daemon import Daemon
 from crackwatch.errors import CrackwatchError
-from crackwatch.settings import load
 from tests.faults import planted
 from tests.station import ByBrightness
 

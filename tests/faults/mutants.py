@@ -35,6 +35,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "crackwatch/filing/mover.py": ("test_mover", "faults/test_sweep"),
     "crackwatch/filing/names.py": ("test_names", "test_pipeline"),
     "crackwatch/filing/durable.py": ("test_durable", "test_mover", "faults/test_controls"),
+    "crackwatch/syncing.py": ("test_durable", "test_mover", "faults/test_controls"),
     "crackwatch/arrivals/gate.py": ("test_intake", "test_watcher"),
     "crackwatch/arrivals/intake.py": ("test_intake", "test_watcher"),
     "crackwatch/arrivals/known.py": ("test_known", "test_intake"),

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from crackwatch import inbox as inbox_module
-from crackwatch.domain import Filed, Place, path_text
+from crackwatch import syncing
+from crackwatch.domain import Filed, Place
+from crackwatch.escaping import path_text
 from crackwatch.filing import durable
 from crackwatch.filing.mover import Mover
 from crackwatch.filing.names import DayDestinations
@@ -42,7 +44,7 @@ def move_before_commit() -> None:
 
 def no_fsync_of_folders() -> None:
     """Renames are left to the kernel to write down when it likes."""
-    durable.fsync_folder = lambda _: None
+    syncing.fsync_folder = lambda _: None
 
 
 def no_sync_of_pictures() -> None:

@@ -22,10 +22,10 @@ from typing import Any
 
 from crackwatch import belonging
 from crackwatch.audit import Auditor
+from crackwatch.config_file import load
 from crackwatch.domain import Place
 from crackwatch.inbox import MARKER, OWN_PREFIX, NamePolicy
 from crackwatch.registry import Registry
-from crackwatch.settings import load
 from crackwatch.store import migrate
 from crackwatch.store.audits import AuditBooks
 from tests.model_folders import publish_golden

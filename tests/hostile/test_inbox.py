@@ -16,10 +16,11 @@ from pathlib import Path
 import pytest
 
 from crackwatch import inbox
+from crackwatch.config_file import load
 from crackwatch.decoding import CROP_BYTES, Cost, Decoder
-from crackwatch.domain import Arrival, Fingerprint, SettledBy, path_bytes, path_text
+from crackwatch.domain import Arrival, Fingerprint, SettledBy
 from crackwatch.errors import Unsettled
-from crackwatch.settings import load
+from crackwatch.escaping import path_bytes, path_text
 from tests.hostile.test_words import NASTY
 from tests.station import Station, jpeg
 

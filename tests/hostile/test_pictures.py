@@ -20,6 +20,7 @@ from crackwatch import images
 from crackwatch.domain import QuarantineReason
 from crackwatch.errors import Unreadable
 from crackwatch.images import formats
+from crackwatch.images.jpeg import MAX_SCANS
 from crackwatch.images.photographs import (
     BATCH_TILES,
     Photograph,
@@ -111,10 +112,10 @@ def test_a_progressive_jpeg_of_endless_scans_is_refused_by_its_header() -> None:
     last = data[data.rindex(b"\xff\xda") : -2]
     bomb = data[:-2] + last * 5_000 + b"\xff\xd9"
     assert len(bomb) < 200_000
-    with soon(), pytest.raises(Unreadable, match=f"more than {formats.MAX_SCANS} scans") as caught:
+    with soon(), pytest.raises(Unreadable, match=f"more than {MAX_SCANS} scans") as caught:
         look(bomb, AS_SHIPPED, TILING)
     assert caught.value.reason is QuarantineReason.UNREADABLE
-    few = data[:-2] + last * (formats.MAX_SCANS // 2) + b"\xff\xd9"
+    few = data[:-2] + last * (MAX_SCANS // 2) + b"\xff\xd9"
     images.check_complete(few)
 
 

@@ -17,22 +17,17 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from crackwatch import settings as station_settings
+from crackwatch import config_file
 from crackwatch.dataset.cutting import read_boxes
-from crackwatch.domain import (
-    FoundAnomaly,
-    Label,
-    Outcome,
-    QuarantinedPicture,
-    Summary,
-    Window,
-    path_bytes,
-    path_text,
-)
+from crackwatch.days import Window
+from crackwatch.domain import Label, Outcome
 from crackwatch.errors import SettingsError, UsageError, WhenError
+from crackwatch.escaping import path_bytes, path_text
+from crackwatch.reported import FoundAnomaly, QuarantinedPicture, Summary
 from crackwatch.reporting import render_csv, render_html, render_table, when
 from crackwatch.review import exchange
 from crackwatch.review.marking import checked_name, checked_note
+from crackwatch.settings import Settings
 from crackwatch.store.reviews import Review
 from crackwatch.store.standing import Standing
 from tests.hostile.fuzzing import examples
@@ -43,7 +38,7 @@ NOW = datetime(2026, 11, 23, 14, 30, tzinfo=UTC)
 
 SECTIONS = {
     name: list(field.annotation.model_fields)
-    for name, field in station_settings.Settings.model_fields.items()
+    for name, field in Settings.model_fields.items()
     if name != "file"
 }
 KEYS = [(section, key) for section, keys in SECTIONS.items() for key in keys]
@@ -78,7 +73,7 @@ def loads(content: bytes, environment: dict[str, str], folder: Path) -> bool:
     file = folder / "config.toml"
     file.write_bytes(content)
     try:
-        found = station_settings.load(file, environment)
+        found = config_file.load(file, environment)
     except SettingsError as exc:
         assert exc.problem.startswith((str(file), "environment variable ")) and exc.remedy  # noqa: PT017 - both ends are claims
         return False
@@ -128,7 +123,7 @@ def test_whatever_the_environment_holds_it_is_settings_or_a_sentence(
 
 def test_a_config_whose_name_no_file_can_have_is_a_sentence() -> None:
     with pytest.raises(SettingsError, match="too long"):
-        station_settings.find_config("a" * 5_000, {})
+        config_file.find_config("a" * 5_000, {})
 
 
 # -------------------------------------------------------------------------------- --since, --until
