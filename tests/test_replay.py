@@ -77,7 +77,7 @@ def test_renamed_and_removed_files_are_missing_and_a_new_picture_of_the_old_name
     station.inspect(*(f"{number}.jpg" for number in range(4)))
     os.rename(station.inbox / "0.jpg", station.inbox / "renamed.jpg")
     (station.inbox / "1.jpg").unlink()
-    (station.inbox / "2.jpg").write_bytes(b"replaced by something else")
+    (station.inbox / "2.jpg").write_bytes(jpeg(dark=True))
     found = replayed(settings_of(tmp_path), 0.95)
     assert (found.replayed, found.missing) == (1, 3)
     assert [Path(flip.path).name for flip in found.flips] == ["3.jpg"]

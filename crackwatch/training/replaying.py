@@ -6,6 +6,7 @@ replay is to take seconds. How many photographs were left out is said.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -23,13 +24,18 @@ _BATCH = 64
 
 @dataclass(frozen=True, slots=True)
 class Recent:
-    """An inspection as the books have it, and where its picture is now."""
+    """An inspection as the books have it, and where its picture is now.
+
+    ``sha256`` is of the bytes that were inspected: what has their name by now may be another
+    picture. None: nobody knows it.
+    """
 
     id: int
     path: bytes
     score: float
     flagged: bool
     model: str
+    sha256: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +65,8 @@ class Flip:
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """``replayed`` pictures were scored again; ``missing`` are gone or can no longer be read.
+    """``replayed`` pictures were scored again; ``missing`` are gone, have become others or can no
+    longer be read.
 
     ``photographs`` were judged in tiles; they are not judged again, and are in no other number.
     Where normals are deleted, only verdicts on anomalies can be seen to flip.
@@ -114,6 +121,9 @@ def replay(classifier: Classifier, threshold: float, lately: Lately, decode: Dec
         got = read_and_decode(each.path, decode)
         if isinstance(got, Problem):
             missing += 1
+            continue
+        if each.sha256 is not None and hashlib.sha256(got[0]).digest() != each.sha256:
+            missing += 1  # an inbox's file that was replaced, and was not looked at again yet
             continue
         batch.append((each, got[1]))
         if len(batch) == _BATCH:
