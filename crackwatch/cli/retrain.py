@@ -249,6 +249,7 @@ def _print_flips(result: Result) -> None:
             if replay.photographs
             else ""
         )
+        + (f"; {replay.older} older pictures were not judged again" if replay.older else "")
     )
     for flip in replay.flips[:_LISTED]:
         click.echo(

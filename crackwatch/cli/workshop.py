@@ -93,4 +93,5 @@ def recent_of(settings: Settings, days: int) -> Lately:
         ),
         found.gone,
         found.photographs,
+        found.older,
     )

@@ -42,12 +42,14 @@ class Recent:
 class Lately:
     """What was inspected lately, newest first, and how many more pictures are gone.
 
-    ``photographs`` were judged in tiles and are in neither number.
+    ``photographs`` were judged in tiles, ``older`` pictures are more than ``AT_MOST``; neither are
+    among the others.
     """
 
     pictures: Sequence[Recent]
     gone: int
     photographs: int = 0
+    older: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,20 +70,22 @@ class Replay:
     """``replayed`` pictures were scored again; ``missing`` are gone, have become others or can no
     longer be read.
 
-    ``photographs`` were judged in tiles; they are not judged again, and are in no other number.
-    Where normals are deleted, only verdicts on anomalies can be seen to flip.
+    ``photographs`` were judged in tiles; they are not judged again, and are in no other number; no
+    more are ``older`` pictures, of which there are too many. Where normals are deleted, only verdicts on anomalies can be seen to flip.
     """
 
     replayed: int
     missing: int
     flips: tuple[Flip, ...]
     photographs: int = 0
+    older: int = 0
 
     def as_json(self, limit: int | None = None) -> dict[str, Any]:
         return {
             "replayed": self.replayed,
             "missing": self.missing,
             "photographs": self.photographs,
+            "older": self.older,
             "flipped": len(self.flips),
             "flips": [asdict(flip) for flip in self.flips[:limit]],
         }
@@ -115,9 +119,7 @@ def replay(classifier: Classifier, threshold: float, lately: Lately, decode: Dec
         replayed += len(batch)
         batch.clear()
 
-    for each in lately.pictures:
-        if replayed + len(batch) >= AT_MOST:
-            break
+    for each in lately.pictures[:AT_MOST]:
         got = read_and_decode(each.path, decode)
         if isinstance(got, Problem):
             missing += 1
@@ -130,7 +132,8 @@ def replay(classifier: Classifier, threshold: float, lately: Lately, decode: Dec
             judge()
     judge()
     flips.sort(key=lambda flip: -abs(flip.score_now - flip.score_was))
-    return Replay(replayed, missing + lately.gone, tuple(flips), lately.photographs)
+    older = lately.older + max(0, len(lately.pictures) - AT_MOST)
+    return Replay(replayed, missing + lately.gone, tuple(flips), lately.photographs, older)
 
 
 def _word(flagged: bool) -> str:
