@@ -71,7 +71,7 @@ class Station:
 
     plan: Plan
     challenger: NDArray[np.float64]
-    champion: Champion
+    champion: Champion | str
 
     def judged(self, **changes: object) -> Judged:
         threshold = calibration.threshold(10)
@@ -126,6 +126,18 @@ class TestReviews:
         assert verdict.promoted
         assert verdict.reason.startswith("promoted (--promote always): ")
         assert "reviewed labels contradict" in verdict.reason
+
+    @pytest.mark.parametrize(
+        "why", ["there was no champion", "the champion cannot be used: lenet.keras: is missing"]
+    )
+    def test_without_a_champion_to_compare_with_wrong_ones_are_no_more_believed(
+        self, why: str, tmp_path: Path
+    ) -> None:
+        flipped = replace(station(tmp_path, 20), champion=why).judged()
+        assert not flipped.promoted
+        assert "of 200 reviewed labels contradict what the models see" in flipped.reason
+        assert flipped.reason.endswith(why)
+        assert replace(station(tmp_path, 0), champion=why).judged().reason == f"promoted: {why}"
 
     def test_without_base_data_the_reviews_calibrate_what_they_are_audited_by(
         self, tmp_path: Path

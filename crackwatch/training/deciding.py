@@ -80,9 +80,12 @@ def judge(
     """
     labels = plan.pictures.labels
     mine = np.isfinite(scores)
+    suspicion = audit(plan, scores, plan.reviewed).objection()
     if isinstance(champion, str):
-        promoted = request.promote != "never"
-        text = _sentence(promoted, request.promote, champion)
+        # nothing to be worse than; wrong labels are wrong all the same
+        promoted = {"always": True, "never": False, "auto": suspicion is None}[request.promote]
+        text = champion if suspicion is None else f"{suspicion}; {champion}"
+        text = _sentence(promoted, request.promote, text)
         return Judged(promoted, text, None, None, np.flatnonzero(mine))
     both = np.flatnonzero(mine & np.isfinite(champion.scores))
     theirs_from = in_force(request, champion.threshold)
@@ -105,7 +108,6 @@ def judge(
         request.seed,
     )
     objections = comparison.objections()
-    suspicion = audit(plan, scores, plan.reviewed).objection()
     if suspicion:
         objections.append(suspicion)
     promoted = {"always": True, "never": False, "auto": not objections}[request.promote]
