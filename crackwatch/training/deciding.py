@@ -114,6 +114,12 @@ def judge(
     text = "; ".join(objections) if objections else _no_worse(comparison)
     if request.threshold is not None:
         text += f"; both judged from {request.threshold:g} on, as [model] threshold has it"
+    elif promoted and champion.promise is not None:
+        goal, target = champion.promise.goal, champion.promise.target
+        text += (
+            f"; the champion's threshold was tuned for {goal}{'' if target is None else f' {target:g}'}"
+            ", which nobody has promised of this one's: run 'crackwatch tune' again"
+        )
     return Judged(
         promoted,
         _sentence(promoted, request.promote, f"{text}; {champion.note}"),
