@@ -291,12 +291,14 @@ class Importer:
         self._locator = locator
         self._marker = marker
         self._by = by
+        self._cut: frozenset[bytes] = frozenset()  # photographs whose cut-outs have rows themselves
 
     def __call__(self, rows: Sequence[Row], progress: Progress = no_progress) -> Imported:
         """Finds, reads and checks every picture first, then marks those that can be.
 
         Raises DatasetError, LockedError, SystemFault; called again, it takes up where it stopped.
         """
+        self._cut = frozenset(row.photograph for row in rows if row.photograph is not None)
         steps = 2 * len(rows)
         found: list[tuple[Row, Located, bytes]] = []
         refused: list[Refused] = []
@@ -336,7 +338,10 @@ class Importer:
             picture = replace(picture, cutout=cutout, inspection=seen)
         elif picture.photograph:
             boxes = [row.box] if row.box else []
-            said = self._photographs.mark(picture, row.label, by, row.note, row.at, boxes)
+            said = self._photographs.mark(
+                *(picture, row.label, by, row.note, row.at, boxes),
+                parts_speak=picture.sha256 in self._cut,
+            )
             return said.changed
         elif row.box is not None:
             raise UsageError(
