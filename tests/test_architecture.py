@@ -29,6 +29,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "settings": set(),
     "logs": set(),
     "locking": set(),
+    "people": set(),
     "tiling": {"runtime"},  # the side of the model's input
     "scales": set(),
     "score_map": set(),
@@ -81,7 +82,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "tiled_words": {"tiled_promise"},  # its types; and from which score on a label is doubted
     "heatmaps": {"runtime", "runtime.weights"},
     "starters": {"agreement", "registry", "runtime", "runtime.openvino", "synthetic"},
-    "review": {"dataset", "filing", "store"},
+    "review": {"dataset", "filing", "people", "store"},
     # the workshop
     "dataset": {"runtime"},
     "evaluation": {"dataset", "runtime"},

@@ -86,8 +86,12 @@ def recent_of(settings: Settings, days: int) -> Lately:
     return Lately(
         tuple(
             Recent(
-                *(row.id, whereabouts(row), row.score, row.outcome is Outcome.ANOMALY, row.model),
-                sha256=row.sha256,
+                row.id,
+                whereabouts(row),
+                row.score,
+                row.outcome is Outcome.ANOMALY,
+                row.model,
+                row.sha256,
             )
             for row in found.rows
         ),

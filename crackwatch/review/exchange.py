@@ -18,9 +18,10 @@ from typing import TextIO
 from crackwatch.dataset import Progress, no_progress
 from crackwatch.domain import LABEL_WORDS, Cutout, Label, path_bytes, path_text
 from crackwatch.errors import UsageError
+from crackwatch.people import checked_name, checked_note
 from crackwatch.review.copies import Copies
 from crackwatch.review.locating import Located, Locator, as_id
-from crackwatch.review.marking import Marker, Picture, checked_name, checked_note, word
+from crackwatch.review.marking import Marker, Picture, word
 from crackwatch.review.photographs import PhotographMarker
 from crackwatch.store.reviews import Review, ReviewBooks
 
@@ -339,7 +340,12 @@ class Importer:
         elif picture.photograph:
             boxes = [row.box] if row.box else []
             said = self._photographs.mark(
-                *(picture, row.label, by, row.note, row.at, boxes),
+                picture,
+                row.label,
+                by,
+                row.note,
+                row.at,
+                boxes,
                 parts_speak=picture.sha256 in self._cut,
             )
             return said.changed

@@ -70,8 +70,9 @@ class Replay:
     """``replayed`` pictures were scored again; ``missing`` are gone, have become others or can no
     longer be read.
 
-    ``photographs`` were judged in tiles; they are not judged again, and are in no other number; no
-    more are ``older`` pictures, of which there are too many. Where normals are deleted, only verdicts on anomalies can be seen to flip.
+    ``photographs`` were judged in tiles, and ``older`` pictures were too many; neither are judged
+    again, nor in any other number. Where normals are deleted, only verdicts on anomalies can be seen
+    to flip.
     """
 
     replayed: int
