@@ -245,7 +245,7 @@ def main() -> None:
     parser.add_argument("--half", choices=("development", "acceptance"), default="development")
     parser.add_argument("--seeds", default="0:100", help="first:end; the end is left out")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=["crack", "normal"])
-    parser.add_argument("--overlap", nargs="+", type=int, default=[32], help="pixels")
+    parser.add_argument("--overlap", nargs="+", type=int, default=[64], help="pixels")
     parser.add_argument("--models", type=Path, help="a registry's folder; else the starter")
     parser.add_argument("--model", help="the model's id; else the champion")
     parser.add_argument("--keep", type=Path, help="folder for the photographs, used again")

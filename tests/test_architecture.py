@@ -34,6 +34,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "config_file": {"settings"},
     "logs": set(),
     "locking": set(),
+    "people": set(),
     "tiling": {"runtime"},  # the side of the model's input
     "scales": set(),
     "score_map": set(),
@@ -102,7 +103,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "tiled_words": {"tiled_promise"},  # its types; and from which score on a label is doubted
     "heatmaps": {"runtime", "runtime.weights"},
     "starters": {"agreement", "registry", "runtime", "runtime.openvino", "synthetic"},
-    "review": {"dataset", "filing", "store", "syncing"},
+    "review": {"dataset", "filing", "people", "store", "syncing"},
     # the workshop
     "dataset": {"runtime"},
     "evaluation": {"dataset", "runtime"},

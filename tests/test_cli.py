@@ -85,6 +85,17 @@ def test_what_cannot_be_understood_exits_2(
     assert capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "arguments", [["evaluate", "--data", "."], ["classify", "."]], ids=lambda found: found[0]
+)
+def test_a_threshold_that_is_no_number_is_refused(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No score reaches it, and JSON has no word for it."""
+    assert execute([*arguments, "--threshold", "nan"]) == 2
+    assert "--threshold nan: give a number from 0 to 1" in capsys.readouterr().err
+
+
 def test_without_settings_it_exits_2_and_says_how_to_get_some(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -107,6 +107,17 @@ def test_promote_and_rollback_say_what_is_in_use_now(registry: Registry, models:
     assert registry.champion() == "two"
 
 
+def test_the_card_tells_who_promoted_and_went_back_and_why(registry: Registry, models: Run) -> None:
+    assert models("promote", "one", "--by", "anna", "--reason", "a trial")[0] == EXIT_DONE
+    assert models("promote", "one", "--by", "anna")[0] == EXIT_DONE  # it is that already
+    assert models("rollback", "--by", "ben", "--reason", "flags every shadow")[0] == EXIT_DONE
+    (promoted,), (back,) = (registry.card(name).decisions for name in ("one", "two"))
+    assert (promoted.what, promoted.decided_by, promoted.reason) == ("promotion", "anna", "a trial")
+    assert promoted.figures == {"in_place_of": "two"}
+    assert (back.what, back.decided_by, back.reason) == ("rollback", "ben", "flags every shadow")
+    assert "rollback, by ben: flags every shadow" in models("show", "two")[1]
+
+
 @pytest.mark.parametrize("name", ["three", "../one", "champion", ""])
 def test_a_model_that_is_not_there_cannot_be_promoted(
     registry: Registry, models: Run, name: str

@@ -78,6 +78,7 @@ def test_a_training_ends_in_one_document_on_standard_output(station: Path) -> No
         "replayed": 0,
         "missing": 0,
         "photographs": 0,
+        "older": 0,
         "flipped": 0,
         "flips": [],
     }
@@ -128,7 +129,7 @@ def test_the_table_has_the_figures_without_related_pictures_where_there_are_any(
         leaks=Leaks(1, 0, related),
         unrelated=measure(scores[apart], labels[apart], 0.5),
         suspects=(),
-        replay=Replay(0, 0, ()),
+        replay=Replay(3, 0, (), older=2),
         problems=(),
     )
     retrain._print(result)
@@ -141,6 +142,7 @@ def test_the_table_has_the_figures_without_related_pictures_where_there_are_any(
         related
     )
     assert ("8 anomalies and 8 normals are left" in told) == bool(related)
+    assert "0 would be judged otherwise; 2 older pictures were not judged again\n" in told
 
 
 def test_too_little_data_names_folder_count_need_and_remedy(tmp_path: Path) -> None:

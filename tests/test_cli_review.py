@@ -16,10 +16,11 @@ from typing import Any
 
 import pytest
 
-from crackwatch.cli import execute
+from crackwatch.cli import execute, retrain
 from crackwatch.domain import ReviewBand
 from crackwatch.errors import EXIT_DONE, EXIT_NO_DATABASE, EXIT_USAGE
 from crackwatch.review.exchange import guarded, unguarded
+from crackwatch.settings import load
 from tests.station import Station, jpeg
 
 
@@ -66,6 +67,19 @@ def shell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Shell:
     shell.station.put("wall.jpg", jpeg(dark=False))
     shell.station.inspect("crack.jpg", "wall.jpg")
     return shell
+
+
+def test_retrain_says_which_labels_it_cannot_learn_from(
+    shell: Shell, capsys: pytest.CaptureFixture[str]
+) -> None:
+    document = shell.json("mark", "1", "ok", "--by", "anna")
+    retrain._look_after_reviews(load(shell.config, {}))
+    assert capsys.readouterr().err == ""
+    os.unlink(document["picture"])
+    retrain._look_after_reviews(load(shell.config, {}))
+    said = capsys.readouterr().err
+    assert f"{shell.root}/dataset/reviewed: copies of reviewed pictures that are gone" in said
+    assert "cannot be learned from: 1. " in said
 
 
 # ---------------------------------------------------------------------------------------- mark

@@ -294,6 +294,13 @@ class TestImport:
             there = (tmp_path / "station" / name).read_bytes()
             assert there == (tmp_path / "source/train" / name).read_bytes()
 
+    def test_they_are_where_they_will_be_read(self, tmp_path: Path) -> None:
+        fill(tmp_path / "source", 2, 3)
+        fill(tmp_path / "station/train", 1, 1)
+        result = self.taken_in(tmp_path / "source", tmp_path / "station")
+        read = dataset.list_files(dataset.find_layout(tmp_path / "station"))
+        assert result.anomaly + result.normal == len(read) >= 5
+
     def test_again_changes_nothing(self, tmp_path: Path) -> None:
         fill(tmp_path / "source", 2, 3)
         self.taken_in(tmp_path / "source", tmp_path / "station")

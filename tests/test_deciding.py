@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from crackwatch.dataset import Pictures, PixelCache
 from crackwatch.dataset.copies import FOLDED
-from crackwatch.registry import Registry
+from crackwatch.registry import Guarantee, Registry
 from crackwatch.training import calibration
 from crackwatch.training.deciding import Judged, audit, judge
 from crackwatch.training.honest import Champion
@@ -71,7 +71,7 @@ class Station:
 
     plan: Plan
     challenger: NDArray[np.float64]
-    champion: Champion
+    champion: Champion | str
 
     def judged(self, **changes: object) -> Judged:
         threshold = calibration.threshold(10)
@@ -127,6 +127,18 @@ class TestReviews:
         assert verdict.reason.startswith("promoted (--promote always): ")
         assert "reviewed labels contradict" in verdict.reason
 
+    @pytest.mark.parametrize(
+        "why", ["there was no champion", "the champion cannot be used: lenet.keras: is missing"]
+    )
+    def test_without_a_champion_to_compare_with_wrong_ones_are_no_more_believed(
+        self, why: str, tmp_path: Path
+    ) -> None:
+        flipped = replace(station(tmp_path, 20), champion=why).judged()
+        assert not flipped.promoted
+        assert "of 200 reviewed labels contradict what the models see" in flipped.reason
+        assert flipped.reason.endswith(why)
+        assert replace(station(tmp_path, 0), champion=why).judged().reason == f"promoted: {why}"
+
     def test_without_base_data_the_reviews_calibrate_what_they_are_audited_by(
         self, tmp_path: Path
     ) -> None:
@@ -159,6 +171,31 @@ class TestThresholds:
         assert verdict.comparison is not None
         assert verdict.comparison.champion_escapes == verdict.comparison.challenger_escapes == 1
         assert verdict.promoted
+
+    def test_what_the_champions_was_tuned_for_is_said_to_be_no_longer_promised(
+        self, tmp_path: Path
+    ) -> None:
+        plan = plan_of(tmp_path, self.labels, np.zeros(12, bool))
+        tuned = Guarantee(
+            goal="max_false_alarms_per_1000",
+            target=5.0,
+            confidence=0.95,
+            recall_bound=0.9,
+            false_alarms_per_1000_bound=5.0,
+            anomalies=6,
+            normals=6,
+            examples="out of fold",
+        )
+        met = Champion("old", 0.5, self.champion, "", tuned)
+        told = "tuned for max_false_alarms_per_1000 5, which nobody has promised of this one's"
+        cases: list[tuple[dict[str, object], bool]] = [
+            ({}, True),
+            ({"promote": "never"}, False),
+            ({"threshold": 0.5}, False),
+        ]
+        for changes, said in cases:
+            verdict = judge(asked(**changes), plan, self.challenger, 0.1, met)
+            assert (told in verdict.reason) is said
 
     def test_where_the_station_has_one_both_are_judged_at_that(self, tmp_path: Path) -> None:
         verdict = self.judged(tmp_path, threshold=0.25)

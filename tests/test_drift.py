@@ -99,7 +99,8 @@ def reference(pictures: Sequence[Seen], threshold: float = 0.5) -> Reference:
     )
 
 
-LEARNED = reference(wall(5_000, 0))
+WALLS = wall(5_000, 0)
+LEARNED = reference(WALLS)
 
 
 def findings(
@@ -547,6 +548,42 @@ def test_the_sample_leaves_out_what_does_not_stand_or_was_never_measured(station
         (by_model,) = rows.drift.samples([window()], 750)
     (found,) = by_model.values()
     assert len(found) == 35
+
+
+def test_a_photographs_highest_tile_is_not_taken_for_the_score_of_a_picture(
+    station: Station,
+) -> None:
+    """Of walls like those that were learned from the worst of 475 tiles is seldom "surely normal".
+
+    And one tile with a crack makes a photograph no darker: its light stays that of normal walls.
+    """
+    dice = np.random.default_rng(3)
+    tiles = np.where(dice.random((200, 475)) < 0.005, 0.2, 1e-5)  # as one in 200 pictures learned
+    learned = reference(
+        [replace(each, score=0.2) if at % 200 == 0 else each for at, each in enumerate(WALLS)]
+    )
+    seen = wall(200, 5, cracks=0.0)
+    photographed = [
+        replace(each, score=0.99 if at < 60 else float(of_it.max()))
+        for at, (each, of_it) in enumerate(zip(seen, tiles, strict=True))
+    ]
+    assert raised(photographed, learned)  # what taking them for pictures would tell
+    record(station, photographed, NOON)
+    with closing(sqlite3.connect(station.database)) as books, books:
+        books.execute(
+            "INSERT INTO photographs SELECT id, 4000, 3000, 1.0, 64, 475, 0, 1, 0, '[]', x'', "
+            "NULL FROM inspections"
+        )
+    with reading(station.database) as rows:
+        (by_model,) = rows.drift.samples([window()], 750)
+    (sampled,) = by_model.values()
+    found = {each.measure: each for each in assess(DAY, "m", sampled, learned)}
+    assert {measure: each.finding for measure, each in found.items()} == {
+        "brightness": DriftFinding.ALIKE,
+        "sharpness": DriftFinding.ALIKE,
+        "score": DriftFinding.TOO_FEW,
+    }
+    assert found["brightness"].n == 200
 
 
 def test_the_daemons_sample_is_of_one_model_with_its_card(station: Station) -> None:

@@ -78,7 +78,7 @@ def test_renamed_and_removed_files_are_missing_and_a_new_picture_of_the_old_name
     station.inspect(*(f"{number}.jpg" for number in range(4)))
     os.rename(station.inbox / "0.jpg", station.inbox / "renamed.jpg")
     (station.inbox / "1.jpg").unlink()
-    (station.inbox / "2.jpg").write_bytes(b"replaced by something else")
+    (station.inbox / "2.jpg").write_bytes(jpeg(dark=True))
     found = replayed(settings_of(tmp_path), 0.95)
     assert (found.replayed, found.missing) == (1, 3)
     assert [Path(flip.path).name for flip in found.flips] == ["3.jpg"]
@@ -100,7 +100,9 @@ def test_each_row_is_compared_with_the_verdict_that_it_got_whatever_the_threshol
     assert (flip.was, flip.now) == ("anomaly", "normal")
 
 
-def test_only_so_many_days_and_pictures_are_replayed_the_newest_first(tmp_path: Path) -> None:
+def test_only_so_many_days_and_pictures_are_replayed_the_newest_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     station = Station(tmp_path)
     for number in range(5):
         station.put(f"{number}.jpg", jpeg(dark=False, seed=number))
@@ -111,7 +113,13 @@ def test_only_so_many_days_and_pictures_are_replayed_the_newest_first(tmp_path: 
     week_ago = datetime.now(UTC) - timedelta(days=7)
     found = recent(settings.database_file, "station", week_ago, 3)
     assert [row.source for row in found.rows] == [b"4.jpg", b"3.jpg", b"2.jpg"]
+    assert found.older == 2
     assert recent(settings.database_file, "another", week_ago, 3).rows == []
+    # what is left out for want of time is no part of "every verdict that would flip": it is told
+    monkeypatch.setattr(replaying, "AT_MOST", 3)
+    newest = replayed(settings, 0.9)
+    assert (newest.replayed, newest.missing, newest.older) == (3, 0, 2)
+    assert newest.as_json()["older"] == 2
 
 
 def test_photographs_are_counted_and_not_judged_again(tmp_path: Path) -> None:

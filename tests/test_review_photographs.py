@@ -249,6 +249,27 @@ def test_what_is_exported_is_taken_back_into_new_books(shell: Photographs) -> No
     assert _reviews(shell) == before
 
 
+def test_a_whole_that_was_ok_is_taken_back_without_labelling_its_parts_anew(
+    shell: Photographs,
+) -> None:
+    """Its parts have rows of their own, given a moment later; and one that was called a crack since
+    was never called ok.
+    """
+    shell("mark", "1", "ok", "--by", "anna")
+    shell("mark", "1", "crack", "--box", "400,300,50,50", "--by", "ben")
+    table = shell.table(shell("export"))
+    before = _reviews(shell)
+    assert len(before) == 4
+    told = shell.json("import", table)
+    assert (told["marked"], told["unchanged"], told["refused"]) == (0, 4, [])
+    assert _reviews(shell) == before
+    with closing(sqlite3.connect(shell.station.database)) as connection, connection:
+        connection.execute("DELETE FROM reviews")
+    told = shell.json("import", table)
+    assert (told["marked"], told["refused"]) == (4, [])
+    assert _reviews(shell) == before
+
+
 def test_a_photograph_that_nobody_can_find_again_is_refused_by_itself(shell: Photographs) -> None:
     other = shell.root / "other.png"
     other.write_bytes(images.encode_png(scene(5)))

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from math import isnan
 from typing import TYPE_CHECKING
 
 import click
@@ -56,6 +57,8 @@ def command(
     whatever was judged in tiles, normals as well: their score map shows how near they were. Exit
     status: 0 whatever is found; 2 if a PATH does not exist or DIR cannot be made; 4 no usable model.
     """
+    if threshold is not None and isnan(threshold):  # it is in every range of click's
+        raise click.UsageError("--threshold nan: give a number from 0 to 1")
     settings = load_settings(config)
     named = [_existing(path) for path in paths]
     folder = _made(overlay) if overlay is not None else None

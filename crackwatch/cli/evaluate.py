@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -73,6 +74,8 @@ def command(
     figures are given without them, too. Exit status: 0 done; 2 no labelled pictures, or pictures
     that the model learned from; 4 no usable model.
     """
+    if threshold is not None and isnan(threshold):  # it is in every range of click's
+        raise click.UsageError("--threshold nan: give a number from 0 to 1")
     settings = load_settings(config)
 
     import numpy as np

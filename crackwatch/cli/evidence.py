@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from crackwatch.dataset import Pictures
     from crackwatch.labelled_scores import Examples
     from crackwatch.learned import Learned
     from crackwatch.registry import Registry
@@ -81,6 +82,8 @@ def of_data(settings: Settings, registry: Registry, model_id: str, data: Path) -
         if len(left_out) > _LISTED:
             click.echo(f"left out: {len(left_out) - _LISTED} more", err=True)
         _refuse_learned(known, pictures.pixel_hashes, pictures.paths, model_id, data)
+        if known is not None:
+            pictures = _unfamiliar(known, pictures, model_id)
         with progress_bar("looking for overlaps") as looked:
             landmarks = dataset.Landmarks(keypoints.landmarks, keypoints.searcher)
             groups = dataset.groups(pictures, landmarks, looked)
@@ -125,6 +128,26 @@ def _refuse_learned(
             f"{', '.join(seen[:_LISTED])}{more}",
             "Their scores promise nothing: take them out, or leave --data away.",
         )
+
+
+def _unfamiliar(known: Learned, pictures: Pictures, model_id: str) -> Pictures:
+    """Those that are no pictures of the model's training, encoded or exposed anew; names the others."""
+    import numpy as np
+
+    from crackwatch import dataset
+    from crackwatch.domain import path_text
+
+    bits = dataset.texture_bits(pictures.folded)
+    near = np.unique(dataset.near_duplicates(bits, known.textures)[:, 0])
+    for position in near[:_LISTED].tolist():
+        click.echo(
+            f"left out: {path_text(pictures.paths[position])}: a near duplicate of a picture that "
+            f"model {model_id} learned from: its score promises nothing",
+            err=True,
+        )
+    if len(near) > _LISTED:
+        click.echo(f"left out: {len(near) - _LISTED} more near duplicates", err=True)
+    return pictures.at(np.setdiff1d(np.arange(len(pictures)), near))
 
 
 def prevalence_of(settings: Settings, given: float | None, examples: Examples) -> tuple[float, str]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import click
 
-from crackwatch.cli.options import config_option, echo_json, format_option, load_settings
-from crackwatch.errors import EXIT_DONE, EXIT_NO_MODEL, ModelError, ModelMissing
+from crackwatch.cli.options import config_option, echo_json, format_option, load_settings, who
+from crackwatch.errors import EXIT_DONE, EXIT_NO_MODEL, ModelError, ModelMissing, ModelTampered
+from crackwatch.people import checked_note
 from crackwatch.registry import MODEL_FILE, Card, Decision, Registry
 from crackwatch.tiled_words import rule_text
 
@@ -82,22 +85,37 @@ def show(config: str | None, output_format: str, model_id: str | None) -> None:
         _print_value(key, value, 0)
 
 
-@command.command(epilog="Example: crackwatch models promote 2026-11-23T101500Z-station-ab12cd34")
+def _decision_options(function: Callable[..., None]) -> Callable[..., None]:
+    for option in (
+        click.option("--by", metavar="NAME", help="Who decides it [default: the user logged in]."),
+        click.option("--reason", metavar="TEXT", help="Why; kept in the model's card."),
+    ):
+        function = option(function)
+    return function
+
+
+@command.command(
+    epilog="Example: crackwatch models promote 2026-11-23T101500Z-station-ab12cd34 --reason trial"
+)
 @config_option
+@_decision_options
 @click.argument("model_id", metavar="ID")
-def promote(config: str | None, model_id: str) -> None:
-    """Make a model the champion, once its files were verified."""
+def promote(config: str | None, by: str | None, reason: str | None, model_id: str) -> None:
+    """Make a model the champion, once its files were verified. Its card says who did, and when."""
     registry = _registry(config)
-    registry.promote(model_id)
+    decision = _by_hand("promotion", by, reason, registry)
+    already = decision.figures["in_place_of"] == model_id
+    registry.promote(model_id, None if already else decision)
     _tell_pointers(registry)
 
 
-@command.command(epilog="Example: crackwatch models rollback")
+@command.command(epilog="Example: crackwatch models rollback --reason 'flags every shadow'")
 @config_option
-def rollback(config: str | None) -> None:
-    """Go back to the previous champion; a second time, forward again."""
+@_decision_options
+def rollback(config: str | None, by: str | None, reason: str | None) -> None:
+    """Go back to the previous champion; a second time, forward again. Its card says who did."""
     registry = _registry(config)
-    registry.rollback()
+    registry.rollback(_by_hand("rollback", by, reason, registry))
     _tell_pointers(registry)
 
 
@@ -187,6 +205,21 @@ def _decided(decision: Decision) -> str:
         change = f" {before} to {decision.new_tiled.value:.6g}, {rule}"
     when = f"{decision.decided_at:%Y-%m-%d %H:%M:%SZ}"
     return f"{when} {decision.what}{change}, by {decision.decided_by}: {decision.reason}"
+
+
+def _by_hand(what: str, by: str | None, reason: str | None, registry: Registry) -> Decision:
+    """What the card of the model will tell that takes the champion's place."""
+    try:
+        champion = registry.champion()
+    except ModelTampered:
+        champion = None  # its pointer holds nonsense: it is about to be replaced
+    return Decision(
+        what=what,
+        decided_at=datetime.now(UTC).replace(microsecond=0),
+        decided_by=who(by),
+        reason=checked_note(reason) or "by hand",
+        figures={"in_place_of": champion},
+    )
 
 
 def _tell_pointers(registry: Registry) -> None:

@@ -46,7 +46,7 @@ def load_settings(config: str | None) -> Settings:
 def who(by: str | None) -> str:
     """Who decides: as told, else who called sudo, else whose process this is. Raises UsageError."""
     from crackwatch.errors import UsageError
-    from crackwatch.review.marking import checked_name
+    from crackwatch.people import checked_name
 
     if by is None:
         try:

@@ -164,6 +164,7 @@ def command(
 def _look_after_reviews(settings: Settings) -> None:
     """Files reviewed pictures where their latest labels say, should a crash have come between.
 
+    Says how many cannot be learned from, as their copies are lost.
     Raises StoreError where the database cannot be read: the replay would fail by it, an hour later.
     """
     if not settings.database_file.exists():
@@ -173,8 +174,17 @@ def _look_after_reviews(settings: Settings) -> None:
     from crackwatch.store.reviews import opened
 
     with opened(settings.database_file, settings.station.name, writable=False) as books:
+        lost: tuple[Any, ...] = ()
+        folder = settings.folders.dataset / REVIEWED
         if books.all():
-            mend(books, Copies(settings.folders.dataset / REVIEWED))
+            lost = mend(books, Copies(folder))
+    if lost:
+        click.echo(
+            f"{folder}: copies of reviewed pictures that are gone and cannot be learned from: "
+            f"{len(lost)}. 'crackwatch review list' says copy lost; 'crackwatch review mark' of such "
+            "a picture makes its copy anew.",
+            err=True,
+        )
 
 
 def _end(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 (a signal handler's signature)
@@ -249,6 +259,7 @@ def _print_flips(result: Result) -> None:
             if replay.photographs
             else ""
         )
+        + (f"; {replay.older} older pictures were not judged again" if replay.older else "")
     )
     for flip in replay.flips[:_LISTED]:
         click.echo(

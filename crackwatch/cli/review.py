@@ -93,8 +93,8 @@ def mark_command(
     spoken_by = who(by)
     from crackwatch.domain import LABEL_WORDS
     from crackwatch.errors import UsageError
+    from crackwatch.people import checked_note
     from crackwatch.review import rendering
-    from crackwatch.review.marking import checked_note
 
     written = checked_note(note)
     with _station(settings, writable=True) as station:

@@ -85,9 +85,17 @@ def recent_of(settings: Settings, days: int) -> Lately:
     found = recent(settings.database_file, settings.station.name, since, AT_MOST)
     return Lately(
         tuple(
-            Recent(row.id, whereabouts(row), row.score, row.outcome is Outcome.ANOMALY, row.model)
+            Recent(
+                row.id,
+                whereabouts(row),
+                row.score,
+                row.outcome is Outcome.ANOMALY,
+                row.model,
+                row.sha256,
+            )
             for row in found.rows
         ),
         found.gone,
         found.photographs,
+        found.older,
     )

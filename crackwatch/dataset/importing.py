@@ -41,6 +41,8 @@ def import_folder(
 ) -> Imported:
     """Copies labelled pictures into ``destination``'s ``anomaly/`` and ``normal/``.
 
+    Into those of ``destination/train`` where they are there, as these are read instead.
+
     A file is taken in if it decodes and no file with the same bytes is there; its name gets a
     suffix if it is taken. Nothing is overwritten, moved or deleted; a copy appears whole or not at
     all. Run again, it takes in nothing twice. Files that cannot be used, and those that are there
@@ -66,6 +68,14 @@ def import_folder(
     )
 
 
+def _read_layout(dataset: Path) -> Layout:
+    """The two folders that ``retrain`` will read: pictures in any others would never be learned from."""
+    try:
+        return find_layout(dataset)
+    except DatasetError:  # there is nothing yet
+        return Layout(dataset / Label.ANOMALY, dataset / Label.NORMAL)
+
+
 class Intake:
     """Takes files into a dataset, none of them twice, and counts."""
 
@@ -78,7 +88,7 @@ class Intake:
                 "Name a folder outside of the dataset; what is inside it is used by 'crackwatch "
                 "retrain' as it is.",
             )
-        self._target = Layout(destination / Label.ANOMALY, destination / Label.NORMAL)
+        self._target = _read_layout(destination)
         self._known: dict[bytes, Label] = {}
         self.present: Counter[Label] = Counter()
         self.imported = 0

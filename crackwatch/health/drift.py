@@ -15,6 +15,9 @@ Drift is raised only where it is both more than chance explains and large:
 A crack is darker and sharper than bare concrete, so another share of cracks alone would shift the
 distributions. Therefore each day is compared with what the training data would be with *the day's
 own share* of pictures at or above the threshold, and scores are compared among those below it.
+
+A photograph that was judged in tiles has light, the mean of its tiles, and no score: the highest of
+hundreds is high by chance alone. It counts as normal, as a crack in a few tiles leaves the mean.
 """
 
 from __future__ import annotations
@@ -41,7 +44,7 @@ class SeenLike(Protocol):
     """One inspected picture, as far as drift asks: see ``store.drift.Sampled``."""
 
     @property
-    def score(self) -> float: ...
+    def score(self) -> float | None: ...
     @property
     def brightness(self) -> float: ...
     @property
@@ -69,8 +72,9 @@ def assess(
             for measure in MEASURES
         )
     tests = len(MEASURES) * max(days, FAMILY_DAYS)
-    below = [each for each in pictures if each.score < reference.threshold]
-    share = 1 - len(below) / len(pictures) if pictures else 0.0
+    scores = [each.score for each in pictures if each.score is not None]
+    below = [score for score in scores if score < reference.threshold]
+    share = (len(scores) - len(below)) / len(pictures) if pictures else 0.0
     normal, anomaly = reference.normal, reference.anomaly
     compared = [
         (
@@ -85,7 +89,7 @@ def assess(
         ),
         (
             "score",
-            [unsure(each.score) for each in below],
+            [unsure(score) for score in below],
             Mixture(reference.score, None, 0.0),
         ),
     ]

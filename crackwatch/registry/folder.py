@@ -262,10 +262,10 @@ class Registry:
             elif decision is not None:
                 self.decide(model_id, decision)
 
-    def rollback(self) -> str:
+    def rollback(self, decision: Decision | None = None) -> str:
         """Swaps champion and previous; twice, changes nothing. Returns the new champion's id.
 
-        Raises ModelMissing where there is nothing to go back to, ModelTampered if it was changed.
+        ``decision`` is in that one's card from then on, as with ``promote``. Raises ModelMissing where there is nothing to go back to, ModelTampered if it was changed.
         """
         with self.lock():
             previous = self.previous()
@@ -276,7 +276,7 @@ class Registry:
                     "shows the ids.",
                 )
             self.verify(previous)
-            self._swing(Promotion(self._legible_champion(), previous, None))
+            self._swing(Promotion(self._legible_champion(), previous, decision))
             return previous
 
     def set_threshold(

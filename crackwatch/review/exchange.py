@@ -19,9 +19,10 @@ from crackwatch.dataset import Progress, no_progress
 from crackwatch.domain import LABEL_WORDS, Cutout, Label
 from crackwatch.errors import UsageError
 from crackwatch.escaping import path_bytes, path_text
+from crackwatch.people import checked_name, checked_note
 from crackwatch.review.copies import Copies
 from crackwatch.review.locating import Located, Locator, as_id
-from crackwatch.review.marking import Marker, Picture, checked_name, checked_note, word
+from crackwatch.review.marking import Marker, Picture, word
 from crackwatch.review.photographs import PhotographMarker
 from crackwatch.store.reviews import Review, ReviewBooks
 
@@ -292,12 +293,14 @@ class Importer:
         self._locator = locator
         self._marker = marker
         self._by = by
+        self._cut: frozenset[bytes] = frozenset()  # photographs whose cut-outs have rows themselves
 
     def __call__(self, rows: Sequence[Row], progress: Progress = no_progress) -> Imported:
         """Finds, reads and checks every picture first, then marks those that can be.
 
         Raises DatasetError, LockedError, SystemFault; called again, it takes up where it stopped.
         """
+        self._cut = frozenset(row.photograph for row in rows if row.photograph is not None)
         steps = 2 * len(rows)
         found: list[tuple[Row, Located, bytes]] = []
         refused: list[Refused] = []
@@ -337,7 +340,15 @@ class Importer:
             picture = replace(picture, cutout=cutout, inspection=seen)
         elif picture.photograph:
             boxes = [row.box] if row.box else []
-            said = self._photographs.mark(picture, row.label, by, row.note, row.at, boxes)
+            said = self._photographs.mark(
+                picture,
+                row.label,
+                by,
+                row.note,
+                row.at,
+                boxes,
+                parts_speak=picture.sha256 in self._cut,
+            )
             return said.changed
         elif row.box is not None:
             raise UsageError(

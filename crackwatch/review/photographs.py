@@ -95,25 +95,36 @@ class PhotographMarker:
         note: str | None,
         at: datetime | None = None,
         boxes: Sequence[str] = (),
+        *,
+        parts_speak: bool = False,
     ) -> MarkedPhotograph:
         """Labels ``boxes`` of a photograph, each "X,Y,W,H" or the number of a box of its row.
 
         A crack in a box is a crack in the photograph, which gets that label as well. Without boxes
         the whole is labelled: a crack, of which nothing can be learned; or ok, and then each tile
         that reached the threshold was a false alarm and is cut out as normal, and so is what
-        somebody had called a crack in it. Raises UsageError before anything is recorded where a box
-        is none, else as ``Marker.mark``.
+        somebody had called a crack in it. With ``at`` that was said earlier: a part that has been
+        labelled since is left alone. ``parts_speak``: the labels of its parts come by themselves, so
+        that none follows from that of the whole. Raises UsageError before anything is recorded
+        where a box is none, else as ``Marker.mark``.
         """
         row = None
         if picture.inspection is not None:
             row = self._books.photograph(picture.inspection.id)
         known = self._books.cutouts(picture.sha256)
-        parts = self._cut_out(picture, row, known, label, boxes)
+        parts: list[Picture] = []
+        if boxes or not parts_speak:
+            parts = self._cut_out(picture, row, known, label, boxes)
+        if at is not None and not boxes:
+            parts = [each for each in parts if not self._labelled_since(each, at)]
         whole = None
         if label is Label.ANOMALY or not boxes:
             whole = self._marker.mark(picture, label, by, note, at)
         marked = tuple(self._marker.mark(each, label, by, note, at) for each in parts)
         return MarkedPhotograph(whole, marked, _advice(label, boxes, row, marked))
+
+    def _labelled_since(self, part: Picture, at: datetime) -> bool:
+        return any(each.at >= at for each in self._books.history(part.sha256))
 
     def _cut_out(
         self,

@@ -42,7 +42,12 @@ _PICTURES = text(
             json_extract(value, '$[2]') AS judge, json_extract(value, '$[3]') AS below
         FROM json_each(:parts)
     )
-    SELECT part, score, brightness, sharpness FROM part CROSS JOIN inspections
+    SELECT
+        part,
+        CASE WHEN EXISTS (SELECT 1 FROM photographs WHERE inspection_id = inspections.id)
+            THEN NULL ELSE score END,
+        brightness, sharpness
+    FROM part CROSS JOIN inspections
     WHERE inspected_at >= since AND inspected_at < until AND outcome IN ('normal', 'anomaly')
         AND model_pk = judge AND id * {_SPREAD} % {_MODULUS} < below AND superseded_at IS NULL
         AND score IS NOT NULL AND brightness IS NOT NULL AND sharpness IS NOT NULL
@@ -52,9 +57,13 @@ _PICTURES = text(
 
 @dataclass(frozen=True, slots=True)
 class Sampled:
-    """One inspected picture; rows from before light was measured are not among them."""
+    """One inspected picture; rows from before light was measured are not among them.
 
-    score: float
+    A photograph has no ``score``: what it is known by is the highest of its tiles', and that of
+    hundreds is no score of a picture.
+    """
+
+    score: float | None
     brightness: float
     sharpness: float
 

@@ -18,12 +18,14 @@ from crackwatch.store.schema import inspections, photographs
 class Lately:
     """``rows`` are of pictures that should still be there; ``gone`` counts those that are not.
 
-    Both without photographs that were judged in tiles: of these there were ``photographs``.
+    ``older`` counts those that should be there and are more than was asked for. All without
+    photographs that were judged in tiles: of these there were ``photographs``.
     """
 
     rows: list[Judged]
     gone: int
     photographs: int
+    older: int
 
 
 def _gone() -> ColumnElement[bool]:
@@ -61,8 +63,9 @@ def recent(file: Path, station: str, since: datetime, most: int) -> Lately:
         with explained(file), engine.connect() as connection:
             counted = select(func.count()).select_from(inspections).where(wanted)
             gone = connection.execute(counted.where(not_(in_tiles), _gone())).scalar_one()
+            there = connection.execute(counted.where(not_(in_tiles), not_(_gone()))).scalar_one()
             tiled = connection.execute(counted.where(in_tiles)).scalar_one()
             rows = list(map(judged, connection.execute(query)))
     finally:
         engine.dispose()
-    return Lately(rows, gone, tiled)
+    return Lately(rows, gone, tiled, max(0, there - len(rows)))  # one may have arrived between

@@ -81,9 +81,12 @@ def judge(
     """
     labels = plan.pictures.labels
     mine = np.isfinite(scores)
+    suspicion = audit(plan, scores, plan.reviewed).objection()
     if isinstance(champion, str):
-        promoted = request.promote != "never"
-        text = _sentence(promoted, request.promote, champion)
+        # nothing to be worse than; wrong labels are wrong all the same
+        promoted = {"always": True, "never": False, "auto": suspicion is None}[request.promote]
+        text = champion if suspicion is None else f"{suspicion}; {champion}"
+        text = _sentence(promoted, request.promote, text)
         return Judged(promoted, text, None, None, np.flatnonzero(mine))
     both = np.flatnonzero(mine & np.isfinite(champion.scores))
     theirs_from = in_force(request, champion.threshold)
@@ -106,13 +109,18 @@ def judge(
         request.seed,
     )
     objections = comparison.objections()
-    suspicion = audit(plan, scores, plan.reviewed).objection()
     if suspicion:
         objections.append(suspicion)
     promoted = {"always": True, "never": False, "auto": not objections}[request.promote]
     text = "; ".join(objections) if objections else _no_worse(comparison)
     if request.threshold is not None:
         text += f"; both judged from {request.threshold:g} on, as [model] threshold has it"
+    elif promoted and champion.promise is not None:
+        goal, target = champion.promise.goal, champion.promise.target
+        text += (
+            f"; the champion's threshold was tuned for {goal}{'' if target is None else f' {target:g}'}"
+            ", which nobody has promised of this one's: run 'crackwatch tune' again"
+        )
     return Judged(
         promoted,
         _sentence(promoted, request.promote, f"{text}; {champion.note}"),

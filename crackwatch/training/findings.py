@@ -71,9 +71,8 @@ def write_tables(results: Path) -> None:
         figures["folds"] = out_of_fold(pooled(folds.values()))
         parts.append(_measured("Out of fold", {"station": figures["folds"]}))
     confirm = read(results / "confirm.npz")
-    if confirm and folds:
-        kept = {name: each for name, each in folds.items() if name[-1] in "012"}
-        figures["confirm"] = screening({**kept, **confirm}, seeds=False)
+    if confirm:
+        figures["confirm"] = screening(confirm, seeds=False)
         parts.append(_compared("Confirmation", figures["confirm"]))
     for stage in ("seeds", "notebook"):
         scored = read(results / f"{stage}.npz")

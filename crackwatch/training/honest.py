@@ -19,7 +19,7 @@ from crackwatch import dataset, learned
 from crackwatch.dataset import Pictures
 from crackwatch.errors import ModelError
 from crackwatch.learned import Learned
-from crackwatch.registry import Card, Registry
+from crackwatch.registry import Card, Guarantee, Registry
 from crackwatch.runtime import Classifier
 
 _SCORING_BATCH = 64
@@ -39,12 +39,16 @@ def scores_of(
 
 @dataclass(frozen=True, slots=True)
 class Champion:
-    """The champion, as a challenger meets it. ``scores`` are (N,), NaN where none is honest."""
+    """The champion, as a challenger meets it. ``scores`` are (N,), NaN where none is honest.
+
+    ``promise`` is what its threshold was chosen to keep, None where it promises nothing.
+    """
 
     id: str
     threshold: float
     scores: NDArray[np.float64]
     note: str  # how honest they are, for a person
+    promise: Guarantee | None = None
 
 
 def taught(known: Learned, pictures: Pictures, groups: NDArray[np.intp]) -> NDArray[np.bool_]:
@@ -127,7 +131,7 @@ def champion_scores(
                 "the same, and no fold held them back"
             )
     scores[own] = scores_of(classifier, pictures, own)
-    return Champion(model_id, card.threshold.value, scores, note)
+    return Champion(model_id, card.threshold.value, scores, note, card.threshold.promise)
 
 
 def still(registry: Registry, met: Champion | str) -> bool:

@@ -85,7 +85,7 @@ NOTEBOOK = Recipe(
 # the many models passed on the way, each wrong about other pictures.
 STATION = Recipe(
     name="station",
-    epochs=10,
+    epochs=15,
     batch_size=32,
     optimizer="adamw",
     learning_rate=1e-3,
