@@ -135,7 +135,7 @@ def _unfamiliar(known: Learned, pictures: Pictures, model_id: str) -> Pictures:
     import numpy as np
 
     from crackwatch import dataset
-    from crackwatch.domain import path_text
+    from crackwatch.escaping import path_text
 
     bits = dataset.texture_bits(pictures.folded)
     near = np.unique(dataset.near_duplicates(bits, known.textures)[:, 0])
