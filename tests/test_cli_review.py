@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 
 from crackwatch.cli import execute, retrain
+from crackwatch.config_file import load
 from crackwatch.domain import ReviewBand
 from crackwatch.errors import EXIT_DONE, EXIT_NO_DATABASE, EXIT_USAGE
 from crackwatch.review.exchange import guarded, unguarded
-from crackwatch.settings import load
 from tests.station import Station, jpeg
 
 

@@ -23,10 +23,10 @@ from crackwatch.days import Window
 from crackwatch.domain import Label, Outcome
 from crackwatch.errors import SettingsError, UsageError, WhenError
 from crackwatch.escaping import path_bytes, path_text
+from crackwatch.people import checked_name, checked_note
 from crackwatch.reported import FoundAnomaly, QuarantinedPicture, Summary
 from crackwatch.reporting import render_csv, render_html, render_table, when
 from crackwatch.review import exchange
-from crackwatch.review.marking import checked_name, checked_note
 from crackwatch.settings import Settings
 from crackwatch.store.reviews import Review
 from crackwatch.store.standing import Standing
