@@ -59,11 +59,11 @@ def seen_at_listing() -> None:
     """A name is remembered as done when it is listed, not when it is recorded."""
     look_through = inbox_module.look_through
 
-    def marking(inbox: bytes, *rest: Any) -> Iterator[Any]:
+    def marking(inbox: bytes, *rest: Any, **named: Any) -> Iterator[Any]:
         remembered = Path(os.fsdecode(inbox)).parent / "state" / "seen"
         remembered.touch()
         before = set(remembered.read_text("ascii").splitlines())
-        for entry in look_through(inbox, *rest):
+        for entry in look_through(inbox, *rest, **named):
             if entry is None:
                 yield None
                 continue
