@@ -369,7 +369,7 @@ class Many:
 
     def spent(self) -> float:
         """A clock by which a stretch of a folder takes a second in a full scan, else nothing."""
-        self.full_s += 0.0 if self.bench.intake._scan_quick else 1.0
+        self.full_s += 0.0 if self.bench.intake._pace.quick else 1.0
         return self.full_s
 
 

@@ -3,10 +3,6 @@
 The inbox is the truth and events are hints: whatever is in the folder and has no row is work to do.
 The folder is also the queue: at most ``capacity`` files are held here, the others wait where they
 are until a scan comes to them.
-
-A full scan asks the kernel for everything about each file. In a folder of a million kept ones that
-takes seconds, so there a quick one by names and inode numbers goes before it, and is enough between
-two full ones while events tell of files that are written over.
 """
 
 from __future__ import annotations
@@ -24,15 +20,12 @@ from datetime import UTC, datetime
 from crackwatch import inbox as inbox_module
 from crackwatch.arrivals.gate import Candidate, Gate, file_system_of, is_network
 from crackwatch.arrivals.known import Known, name_digest, whole_digest
+from crackwatch.arrivals.pace import Pace
 from crackwatch.domain import Arrival, Fingerprint
 from crackwatch.errors import SystemFault
 from crackwatch.inbox import Entry, LeftAlone, NamePolicy
 
 _SLICE = 256  # entries of a scan between two looks at hints and candidates
-_FEW_KEPT = 10_000  # a full scan of so many takes no longer than a tenth of a second
-# of a core, for what is known already: an idle station leaves the machine to others
-_FULL_SHARE, _QUICK_SHARE = 0.0015, 0.0010
-_FULL_AT_LEAST_EVERY_S = 3600.0
 _CREATED_GRACE_S = 0.1  # a file that was only just created is given this long before a look
 _IDLE_WAIT_S = 1.0
 _FAULT_AGAIN_S = 1.0  # an inbox that is not there costs one look at its name
@@ -78,7 +71,6 @@ class Intake:
         self._known = known
         self._offer = offer
         self._capacity = capacity
-        self._rescan_s = rescan_s
         self._on_fault = on_fault
         self._verify = verify
         self._progress = progress
@@ -97,13 +89,9 @@ class Intake:
         self._events_tell = False
         # used by the intake's thread alone
         self._scan: Iterator[Entry | None] | None = None
-        self._scan_quick = False
         self._scan_spent_s = 0.0  # of processor time, for files that are known
-        self._glanced = False  # a quick scan has gone before the full one that is wanted
-        self._quick_pause_s = rescan_s
-        self._next_full_s = 0.0
+        self._pace = Pace(rescan_s)
         self._scan_left_alone: dict[bytes, str] = {}
-        self._next_scan_s = 0.0
         self._scans_done = 0
         self._scan_began_s = 0.0
         self._device = _device(inbox)
@@ -256,13 +244,13 @@ class Intake:
     def _wait_s(self) -> float:
         due = [candidate.next_look_s for candidate in self._candidates.values()]
         if self._fault is not None:
-            due.append(self._next_scan_s)
+            due.append(self._pace.next_s)
         elif self._scan is not None or self._rescan_wanted:
             if len(self._in_flight) + len(self._candidates) < self._capacity:
                 return 0.0
             due.append(self._monotonic() + 0.02)
         else:
-            due.append(self._next_scan_s)
+            due.append(self._pace.next_s)
         return max(0.0, min(_IDLE_WAIT_S, min(due) - self._monotonic()))
 
     def _take_hints(self) -> None:
@@ -351,7 +339,7 @@ class Intake:
         if self._scan is None:
             # after a fault not at once, however much a look is wanted
             wanted = self._rescan_wanted and self._fault is None
-            if not wanted and now < self._next_scan_s:
+            if not wanted and now < self._pace.next_s:
                 return False
             try:
                 os.close(self._open())
@@ -389,16 +377,12 @@ class Intake:
         return True
 
     def _begin_scan(self, now: float, *, wanted: bool) -> None:
-        """Full where that was asked for or is due; after a quick one, where it will take long."""
         with self._changed:
-            many = len(self._known) > _FEW_KEPT
-        if wanted and many and not self._glanced:
-            self._scan_quick = self._glanced = True  # new files first; a full scan is still wanted
-        else:
-            self._scan_quick = self._told and many and not wanted and now < self._next_full_s
-        if not self._scan_quick:
-            # before the folder is opened: what is kept to themselves until now, this scan finds
-            self._rescan_wanted = self._glanced = self._flooded = False
+            kept = len(self._known)
+        self._pace.begin(now, wanted=wanted, kept=kept, told=self._told)
+        if not self._pace.quick:
+            # before the folder is opened: what no hint was needed of until now, this scan finds
+            self._rescan_wanted = self._flooded = False
         self._scan_left_alone = {}
         self._scan_began_s = now
         self._scan_spent_s = 0.0
@@ -406,7 +390,7 @@ class Intake:
             self._inbox,
             self._policy,
             self._leave_alone_scanned,
-            self._familiar_by_name if self._scan_quick else self._familiar,
+            self._familiar_by_name if self._pace.quick else self._familiar,
         )
 
     @property
@@ -451,7 +435,7 @@ class Intake:
         if self._fault is None:
             self._fault_since_s = now
         self._fault_in_walk = False
-        self._next_scan_s = now + min(self._rescan_s, again_s)
+        self._pace.fail(now, again_s)
         with self._changed:
             self._fault = fault
             self._rescan_wanted = True
@@ -473,20 +457,11 @@ class Intake:
             self._candidates[source] = Candidate(source, next_look_s=now)
 
     def _end_scan(self) -> None:
-        """Until the next one the longer, the more processor time this one took for nothing."""
         self._scan = None
-        now = self._monotonic()
-        if self._scan_quick:
-            self._quick_pause_s = max(self._rescan_s, self._scan_spent_s / _QUICK_SHARE)
-            self._next_scan_s = now + self._quick_pause_s
-        else:
+        self._pace.end(self._monotonic(), self._scan_spent_s, told=self._told)
+        if not self._pace.quick:
             self._scans_done += 1
             self._whole_since_s = self._scan_began_s
-            pause_s = min(self._scan_spent_s / _FULL_SHARE, _FULL_AT_LEAST_EVERY_S)
-            self._next_full_s = now + max(self._rescan_s, pause_s)
-            self._next_scan_s = self._next_full_s
-            if self._told:
-                self._next_scan_s = min(self._next_full_s, now + self._quick_pause_s)
         with self._changed:
             self._left_alone = self._scan_left_alone
         self._recover()

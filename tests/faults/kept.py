@@ -14,12 +14,13 @@ import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pytest
 from sqlalchemy import insert
 
-from crackwatch.arrivals import intake as intake_module
 from crackwatch.arrivals.gate import Gate
 from crackwatch.arrivals.intake import Intake
 from crackwatch.arrivals.known import Known
+from crackwatch.arrivals.pace import FEW_KEPT, full_pause_s, quick_pause_s
 from crackwatch.domain import Arrival
 from crackwatch.inbox import NamePolicy
 from crackwatch.settings import load
@@ -98,8 +99,10 @@ def _written(inbox: int, source: bytes, content: bytes) -> os.stat_result:
 
 def kept(works: Works, count: int, idle_s: float) -> list[Figure]:
     """What ``count`` kept files cost at start, at a scan, in memory and at rest."""
-    empty = _at_rest(works.station())
     station = works.station()
+    if (why := inodes_missing(station.root, count)) is not None:
+        pytest.skip(why)
+    empty = _at_rest(works.station())
     began = time.monotonic()
     arrived = fill(station, count)
     filled_s = time.monotonic() - began
@@ -122,15 +125,9 @@ def kept(works: Works, count: int, idle_s: float) -> list[Figure]:
     second_s = time.monotonic() - began
     station.stop()
     quick_s, full_s, slice_s = scans(station)
-    pauses = (
-        (quick_s, intake_module._QUICK_SHARE),
-        (full_s, intake_module._FULL_SHARE),
-    )
     # the minute had room for one of the scans at most: what they take is spread over their pauses
-    scanning = sum(
-        spent / max(60.0, min(spent / share, intake_module._FULL_AT_LEAST_EVERY_S))
-        for spent, share in pauses
-    )
+    rescan_s = load(station.config, {}).watch.rescan_s
+    scanning = full_s / full_pause_s(full_s, rescan_s) + quick_s / quick_pause_s(quick_s, rescan_s)
     each = (full_anon - empty) / count
     return [
         Figure("kept files", count),
@@ -204,7 +201,7 @@ def scans(station: Process) -> tuple[float, float, float]:
     while not intake.looked_since(asked_s):
         time.sleep(0.01)
     full_s = time.process_time() - began_s
-    if len(known) > intake_module._FEW_KEPT:
+    if len(known) > FEW_KEPT:
         full_s -= quick_s  # one went before it
     intake.stop()
     worker.join()
