@@ -48,7 +48,10 @@ def show(case: str, figures: Iterable[Figure]) -> bool:
         print(f"{mark} {each.what:<58} {each.found:>14,.6g} {each.unit:<8} {asked}")
     good = all(each.good for each in figures)
     found = {each.what: round(each.found, 4) for each in figures}
-    print(json.dumps({"case": case, "good": good, "load": os.getloadavg()[0], **found}), flush=True)
+    print(
+        json.dumps({"case": case, "good": good, "load": os.getloadavg()[0], "figures": found}),
+        flush=True,
+    )
     return good
 
 
