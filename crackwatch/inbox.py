@@ -9,11 +9,12 @@ import contextlib
 import errno
 import fnmatch
 import hashlib
+import itertools
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import NoReturn
 
 from crackwatch.domain import Fingerprint, QuarantineReason
@@ -118,38 +119,83 @@ def kind_refused(mode: int) -> str | None:
     return next((reason for test, reason in _KINDS if test(mode)), None)
 
 
+# Of some of a folder's entries, whether each needs no closer look; ``source`` is what leads to them.
+Familiar = Callable[[bytes, Sequence["os.DirEntry[bytes]"]], Sequence[bool]]
+
+_AT_ONCE = 1024  # entries that are read from a folder together
+
+
+@dataclass(slots=True)
+class _Listing:
+    """A folder on the way: ``ahead`` was read from it and is to be looked at."""
+
+    prefix: bytes
+    entries: os._ScandirIterator[bytes]
+    ahead: Iterator[os.DirEntry[bytes]] = field(default_factory=lambda: iter(()))
+    failed: OSError | None = None
+    ended: bool = False
+
+    def read(self) -> list[os.DirEntry[bytes]]:
+        """Some more of it; fewer than there might be where it ``ended`` or ``failed``."""
+        found: list[os.DirEntry[bytes]] = []
+        try:
+            found.extend(itertools.islice(self.entries, _AT_ONCE))
+        except OSError as exc:
+            self.failed = exc
+        self.ended = len(found) < _AT_ONCE
+        return found
+
+
 def walk(
     inbox: bytes,
     policy: NamePolicy,
     left_alone: Callable[[LeftAlone], None] = lambda _: None,
 ) -> Iterator[Entry]:
-    """Every picture of the inbox, one at a time, in the order in which the folder lists them.
+    """Every picture of the inbox: ``look_through`` without anything familiar."""
+    with contextlib.closing(look_through(inbox, policy, left_alone)) as found:
+        for entry in found:
+            if entry is not None:
+                yield entry
 
-    Holds one open folder a level, however many files there are, and goes MAX_DEPTH levels down.
-    What is left alone is told to the callback. A folder that vanishes meanwhile ends its part of
-    the walk. Raises SystemFault where the inbox itself cannot be listed.
+
+def look_through(
+    inbox: bytes,
+    policy: NamePolicy,
+    left_alone: Callable[[LeftAlone], None] = lambda _: None,
+    familiar: Familiar | None = None,
+) -> Generator[Entry | None, None, None]:
+    """Every picture of the inbox that is not ``familiar``, in the order in which folders list them.
+
+    None each time a stretch of a folder has been gone through, whatever was in it: the caller's
+    moment to do something else. Holds one open folder a level, however many files there are, and
+    goes MAX_DEPTH levels down. What is left alone is told to the callback. A folder that vanishes
+    meanwhile ends its part of the walk. Raises SystemFault where the inbox cannot be listed.
     """
     try:
-        listing = os.scandir(inbox)
+        stack = [_Listing(b"", os.scandir(inbox))]
     except OSError as exc:
         raise inbox_fault(inbox, exc) from exc
-    stack: list[tuple[bytes, Iterator[os.DirEntry[bytes]]]] = [(b"", listing)]
     with contextlib.ExitStack() as opened:
-        opened.callback(lambda: [each.close() for _, each in stack])  # type: ignore[attr-defined]  # scandir's iterator has close()
+        opened.callback(_close_all, stack)
         while stack:
-            prefix, entries = stack[-1]
-            try:
-                entry = next(entries, None)
-            except OSError as exc:
-                if not prefix:
-                    raise inbox_fault(inbox, exc) from exc
-                if not isinstance(exc, FileNotFoundError):
-                    _refuse(exc, left_alone, prefix[:-1])
-                entry = None
+            listing = stack[-1]
+            entry = next(listing.ahead, None)
             if entry is None:
-                stack.pop()[1].close()  # type: ignore[attr-defined]  # scandir's iterator has close()
+                if listing.failed is not None:
+                    _end_early(inbox, listing, left_alone)
+                if listing.ended:
+                    stack.pop().entries.close()
+                    continue
+                ahead = listing.read()
+                if familiar is not None and ahead:
+                    known = familiar(listing.prefix, ahead)
+                    ahead = [
+                        each for each, is_known in zip(ahead, known, strict=True) if not is_known
+                    ]
+                listing.ahead = iter(ahead)
+                yield None
                 continue
-            source = prefix + entry.name
+            source = listing.prefix + entry.name
             try:
                 status = entry.stat(follow_symlinks=False)
             except FileNotFoundError:
@@ -164,7 +210,7 @@ def walk(
                     left_alone(LeftAlone(source, TOO_DEEP))
                     continue
                 try:
-                    stack.append((source + b"/", os.scandir(entry.path)))
+                    stack.append(_Listing(source + b"/", os.scandir(entry.path)))
                 except FileNotFoundError:
                     continue
                 except OSError as exc:
@@ -177,6 +223,21 @@ def walk(
                 left_alone(LeftAlone(source, why))
                 continue
             yield Entry(source, Fingerprint.of(status))
+
+
+def _close_all(stack: list[_Listing]) -> None:
+    for each in stack:
+        each.entries.close()
+
+
+def _end_early(inbox: bytes, listing: _Listing, left_alone: Callable[[LeftAlone], None]) -> None:
+    """What is told of a folder whose listing ``failed`` in the middle."""
+    exc, listing.failed = listing.failed, None
+    assert exc is not None
+    if not listing.prefix:
+        raise inbox_fault(inbox, exc) from exc
+    if not isinstance(exc, FileNotFoundError):
+        _refuse(exc, left_alone, listing.prefix[:-1])
 
 
 def _refuse(exc: OSError, left_alone: Callable[[LeftAlone], None], source: bytes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 import time
@@ -11,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from crackwatch.arrivals.gate import Gate, Lease, probe_lease
+from crackwatch.arrivals.gate import Candidate, Gate, Lease, probe_lease
 from crackwatch.arrivals.intake import Intake
 from crackwatch.arrivals.known import Known
-from crackwatch.domain import Arrival, SettledBy
+from crackwatch.domain import Arrival, Fingerprint, SettledBy
 from crackwatch.errors import SystemFault
-from crackwatch.inbox import NamePolicy
+from crackwatch.inbox import NamePolicy, walk
 from tests.disks import another_file_system
 
 POLICY = NamePolicy(["*.jpg"], recursive=True)
@@ -221,6 +222,7 @@ def test_hints_beyond_the_capacity_are_made_good_by_a_scan(inbox: Path) -> None:
             arrival = bench.offered[len(done)]
             done.add(arrival.source)
             bench.intake.kept(arrival)
+        wait_until(bench.intake.hints_needed)
     assert len(set(bench.names())) == 100
 
 
@@ -339,6 +341,103 @@ def test_an_inbox_on_another_file_system_is_judged_by_that_one(inbox: Path) -> N
             wait_until(lambda: bench.names() == ["a.jpg"])
         assert not bench.gate.network
         assert bench.offered[0].settled_by is SettledBy.LEASE
+
+
+class Many:
+    """So many kept files that a quick scan is worth its while, and a bench that knows them."""
+
+    COUNT = 10_001
+
+    def __init__(self, inbox: Path, **options: object) -> None:
+        self.inbox = inbox
+        folder = os.open(inbox, os.O_RDONLY)
+        for index in range(self.COUNT):
+            os.close(os.open(f"{index:05}.jpg", os.O_CREAT | os.O_WRONLY, dir_fd=folder))
+        os.close(folder)
+        self.full_s = 0.0
+        self.bench = Bench(inbox, **{"spent": self.spent, **options})
+        self.bench.known.update(
+            (entry.source, entry.fingerprint) for entry in walk(os.fsencode(inbox), POLICY)
+        )
+
+    def whole_look(self) -> None:
+        """Waits for a full scan from now on; no other is under way or wanted then."""
+        asked_s = time.monotonic()
+        intake = self.bench.intake
+        intake.rescan()
+        wait_until(lambda: intake.looked_since(asked_s) and intake.backlog() is not None, 30)
+
+    def spent(self) -> float:
+        """A clock by which a stretch of a folder takes a second in a full scan, else nothing."""
+        self.full_s += 0.0 if self.bench.intake._pace.quick else 1.0
+        return self.full_s
+
+
+def test_among_many_kept_files_a_new_one_is_found_by_its_name_and_a_changed_one_by_a_full_scan(
+    inbox: Path,
+) -> None:
+    many = Many(inbox, rescan_s=0.05)
+    bench = many.bench
+    with bench.running():
+        bench.intake.events_tell(True)
+        many.whole_look()
+        assert bench.offered == []
+        with (inbox / "00007.jpg").open("ab") as file:  # neither its name nor its inode changes
+            file.write(b"changed")
+        (inbox / "new.jpg").write_bytes(b"x")
+        wait_until(lambda: bench.names() == ["new.jpg"], 30)
+        time.sleep(0.3)
+        assert bench.intake.count_backlog().pending == 1
+        assert bench.names() == ["new.jpg"]
+        many.whole_look()
+        wait_until(lambda: bench.names() == ["00007.jpg", "new.jpg"], 30)
+
+
+def test_without_events_that_tell_of_everything_each_scan_is_a_full_one(inbox: Path) -> None:
+    many = Many(inbox, rescan_s=0.05, spent=lambda: 0.0)
+    bench = many.bench
+    with bench.running():
+        many.whole_look()
+        with (inbox / "00007.jpg").open("ab") as file:
+            file.write(b"changed")
+        wait_until(lambda: bench.names() == ["00007.jpg"], 30)
+
+
+def test_scans_that_take_long_are_made_less_often(inbox: Path) -> None:
+    """By a clock that says of each stretch of a folder that it took a second."""
+    clock = itertools.count()
+    many = Many(inbox, rescan_s=0.05, spent=lambda: float(next(clock)))
+    bench = many.bench
+    with bench.running():
+        bench.intake.events_tell(True)
+        many.whole_look()
+        (inbox / "new.jpg").write_bytes(b"x")
+        time.sleep(0.5)
+        assert bench.offered == []
+        bench.intake.hint(b"new.jpg", True)  # what is told of comes at once all the same
+        wait_until(lambda: bench.names() == ["new.jpg"], 30)
+
+
+def test_files_that_were_incomplete_when_the_clock_was_set_forward_are_not_older_for_it(
+    inbox: Path,
+) -> None:
+    (inbox / "half.jpg").write_bytes(b"x")
+    ahead_s = 0.0
+    gate = Gate(settle_s=2.0, incomplete_s=30.0, network=False, wall=lambda: time.time() + ahead_s)
+    with (inbox / "half.jpg").open("rb") as file:
+        found = Fingerprint.of(os.fstat(file.fileno()))
+        candidate = Candidate(b"half.jpg", found, time.monotonic(), incomplete=True)
+        assert gate.look(candidate, file.fileno(), found) is None
+        ahead_s = 3600.0
+        assert gate.look(candidate, file.fileno(), found) is None
+        ahead_s = -3600.0
+        assert gate.look(candidate, file.fileno(), found) is None
+        # after a restart nobody knows that it was set: what its ctime says is all there is
+        later = Gate(
+            settle_s=2.0, incomplete_s=30.0, network=False, wall=lambda: time.time() + 3600.0
+        )
+        settled = later.look(candidate, file.fileno(), found)
+    assert settled is not None and settled.waited
 
 
 def test_whatever_is_done_or_tried_is_progress(inbox: Path) -> None:

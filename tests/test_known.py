@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from crackwatch.arrivals.known import _MERGE_AT, Known
+from crackwatch.arrivals.known import _MERGE_AT, Known, name_digest, whole_digest
 from crackwatch.domain import Fingerprint
 
 
@@ -44,6 +44,33 @@ def test_a_device_number_may_change_at_a_reboot() -> None:
     known = Known()
     known.add(b"a.jpg", stat(7))
     assert known.holds(b"a.jpg", replace(stat(7), device=1))
+
+
+def test_many_are_asked_for_at_once_by_name_or_by_all_that_is_known_of_them() -> None:
+    known = Known()
+    known.update((name(number), stat(number)) for number in range(5000))
+    for number in range(5000, 5010):
+        known.add(name(number), stat(number))
+    asked = [*range(4990, 5020)]
+    wanted = [number < 5010 for number in asked]
+    by_name = [name_digest(name(number), stat(number).inode) for number in asked]
+    assert known.name(by_name) == wanted
+    assert known.name(by_name[:3]) == wanted[:3]
+    whole = [
+        whole_digest(name(n), s.size_bytes, s.mtime_ns, s.ctime_ns, s.inode)
+        for n in asked
+        for s in [stat(n)]
+    ]
+    assert known.hold(whole) == wanted
+    touched = [whole_digest(name(n), 1, 2, 3, stat(n).inode) for n in asked]
+    assert not any(known.hold(touched))
+
+
+def test_a_number_that_the_database_holds_as_a_negative_one_is_the_same() -> None:
+    folded = replace(stat(7), inode=-5)
+    known = Known()
+    known.add(b"a.jpg", folded)
+    assert known.name([name_digest(b"a.jpg", 2**64 - 5)] * 10) == [True] * 10
 
 
 def test_the_same_file_twice_is_one() -> None:

@@ -13,6 +13,7 @@ import pytest
 from crackwatch.arrivals.sentinel import Sentinel
 from crackwatch.arrivals.watcher import Watcher
 from crackwatch.health.board import Board
+from tests.faults.deaths import DEATHS
 from tests.test_intake import wait_until
 
 
@@ -23,6 +24,11 @@ class Listener:
         self.hints: list[tuple[bytes, bool]] = []
         self.rescans = 0
         self.poison = False
+        self.told = False
+        self.needed = True
+
+    def hints_needed(self) -> bool:
+        return self.needed
 
     def hint(self, source: bytes, finished: bool) -> None:
         if self.poison:
@@ -32,6 +38,9 @@ class Listener:
 
     def rescan(self) -> None:
         self.rescans += 1
+
+    def events_tell(self, whether: bool) -> None:
+        self.told = whether
 
     def looked_since(self, moment_s: float) -> bool:
         return True
@@ -97,6 +106,28 @@ def test_names_that_are_no_text_arrive_as_their_bytes(
     wait_until(lambda: name in listener.finished())
 
 
+def test_while_hints_are_of_no_use_only_folders_are_told_of(
+    inbox: Path, listener: Listener
+) -> None:
+    watcher = Watcher(
+        *(os.fsencode(inbox), "inotify", listener.hint, listener.rescan),
+        recursive=True,
+        needed=listener.hints_needed,
+    )
+    watcher.start()
+    try:
+        listener.needed = False
+        (inbox / "a.jpg").write_bytes(b"x")
+        (inbox / "day").mkdir()
+        time.sleep(1.0)
+        assert listener.hints == []
+        listener.needed = True
+        (inbox / "day" / "b.jpg").write_bytes(b"x")
+        wait_until(lambda: listener.finished() == {b"day/b.jpg"})
+    finally:
+        watcher.stop()
+
+
 def test_polling_hints_too(inbox: Path, listener: Listener) -> None:
     watcher = Watcher(os.fsencode(inbox), "polling", listener.hint, listener.rescan, recursive=True)
     watcher.start()
@@ -149,6 +180,33 @@ def test_a_handler_that_raises_costs_the_watcher_and_a_new_one_is_built(
         wait_until(lambda: listener.rescans == 2, timeout_s=10)
         (inbox / "after.jpg").write_bytes(b"x")
         wait_until(lambda: b"after.jpg" in listener.finished())
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize("death", [each for each in DEATHS if each != "a handler raises"])
+def test_a_watcher_that_died_in_any_other_way_is_built_again(
+    inbox: Path, listener: Listener, death: str
+) -> None:
+    """The same deaths as of `tests.faults.load --case blinded`, which makes them in a daemon."""
+    with Tended(inbox, listener) as tended:
+        assert listener.rescans == 1
+        assert tended.sentinel._watcher is not None
+        DEATHS[death](tended.sentinel._watcher)
+        wait_until(lambda: listener.rescans == 2, timeout_s=10)
+        wait_until(lambda: listener.told)
+        (inbox / "after.jpg").write_bytes(b"x")
+        wait_until(lambda: b"after.jpg" in listener.finished())
+
+
+def test_events_are_believed_to_tell_of_everything_only_while_inotify_listens(
+    inbox: Path, listener: Listener
+) -> None:
+    with Tended(inbox, listener):
+        assert listener.told
+        inbox.rmdir()
+        wait_until(lambda: not listener.told, timeout_s=10)
+        inbox.mkdir()
+        wait_until(lambda: listener.told, timeout_s=10)
 
 
 def test_an_inbox_that_is_renamed_and_made_anew_is_watched_again(

@@ -118,6 +118,7 @@ class Gate:
         self.leases_refused = 0
         self._refused_s: float | None = None  # monotonic, the last time
         self._answered_s = -math.inf
+        self._offset_s = wall() - monotonic()  # changes when somebody sets the clock
 
     @property
     def leaseless(self) -> bool:
@@ -180,8 +181,13 @@ class Gate:
         return SettledBy.TIME if quiet_s >= self._settle_s else None
 
     def _age_s(self, found: Fingerprint) -> float:
-        """Seconds since the kernel last saw a change of a local file; 0 if clocks disagree."""
-        return max(0.0, self._wall() - found.ctime_ns / 1e9)
+        """Seconds since the kernel last saw a change of a local file; 0 if clocks disagree.
+
+        At least so many: by what the clock was set forward since, no file has become older.
+        """
+        wall = self._wall()
+        set_forward_s = max(0.0, wall - self._monotonic() - self._offset_s)
+        return max(0.0, wall - found.ctime_ns / 1e9 - set_forward_s)
 
     def _later(self, candidate: Candidate, now: float, at_most_s: float) -> None:
         backoff_s = min(_LOOK_AGAIN_S * 2**candidate.looks, _LOOK_AGAIN_MAX_S)

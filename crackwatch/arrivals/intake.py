@@ -13,13 +13,14 @@ import os
 import stat
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from crackwatch import inbox as inbox_module
 from crackwatch.arrivals.gate import Candidate, Gate, file_system_of, is_network
-from crackwatch.arrivals.known import Known
+from crackwatch.arrivals.known import Known, name_digest, whole_digest
+from crackwatch.arrivals.pace import Pace
 from crackwatch.domain import Arrival, Fingerprint
 from crackwatch.errors import SystemFault
 from crackwatch.inbox import Entry, LeftAlone, NamePolicy
@@ -62,6 +63,7 @@ class Intake:
         verify: Callable[[int], None] = lambda _: None,
         progress: Callable[[], None] = lambda: None,
         monotonic: Callable[[], float] = time.monotonic,
+        spent: Callable[[], float] = time.thread_time,
     ) -> None:
         self._inbox = inbox
         self._policy = policy
@@ -69,11 +71,11 @@ class Intake:
         self._known = known
         self._offer = offer
         self._capacity = capacity
-        self._rescan_s = rescan_s
         self._on_fault = on_fault
         self._verify = verify
         self._progress = progress
         self._monotonic = monotonic
+        self._spent = spent
         self._changed = threading.Condition()
         # everything below is guarded by the condition's lock
         self._hints: dict[bytes, bool] = {}
@@ -83,16 +85,19 @@ class Intake:
         self._stopping = False
         self._rescan_wanted = True
         self._hint_lost = False
+        self._flooded = False
+        self._events_tell = False
         # used by the intake's thread alone
-        self._scan: Iterator[Entry] | None = None
+        self._scan: Iterator[Entry | None] | None = None
+        self._scan_spent_s = 0.0  # of processor time, for files that are known
+        self._pace = Pace(rescan_s)
         self._scan_left_alone: dict[bytes, str] = {}
-        self._next_scan_s = 0.0
         self._scans_done = 0
         self._scan_began_s = 0.0
         self._device = _device(inbox)
         self._last_progress_s = monotonic()
         # read by others, written by the intake's thread alone
-        self._whole_since_s = -math.inf  # when the last scan that came to its end began
+        self._whole_since_s = -math.inf  # when the last full scan that came to its end began
         self._fault: SystemFault | None = None
         self._fault_since_s = 0.0
         self._fault_in_walk = False
@@ -109,12 +114,22 @@ class Intake:
                 self._changed.notify()
             else:
                 self._hint_lost = True  # the next scan will find it
+                self._flooded = True
+
+    def hints_needed(self) -> bool:
+        """False from a hint that there was no room for until the full scan that makes it good."""
+        return not self._flooded
 
     def rescan(self) -> None:
         """Asks for a look at the whole inbox as soon as possible."""
         with self._changed:
             self._rescan_wanted = True
             self._changed.notify()
+
+    def events_tell(self, whether: bool) -> None:
+        """Whether events tell of each file that is written over: quick scans are enough then."""
+        with self._changed:
+            self._events_tell = whether
 
     def kept(self, arrival: Arrival) -> None:
         """The arrival has its row and stays in the inbox."""
@@ -168,13 +183,13 @@ class Intake:
         return Backlog(pending, min(ctimes, default=None), datetime.now(UTC))
 
     def count_backlog(self) -> Backlog:
-        """Counts what has no row yet by a walk of its own. Raises SystemFault."""
+        """Counts what has no row yet by a quick look of its own. Raises SystemFault."""
         os.close(self._open())
         pending, oldest_ns = 0, None
-        for entry in inbox_module.walk(self._inbox, self._policy):
-            with self._changed:
-                known = self._known.holds(entry.source, entry.fingerprint)
-            if not known:
+        for entry in inbox_module.look_through(
+            self._inbox, self._policy, familiar=self._familiar_by_name
+        ):
+            if entry is not None:
                 pending += 1
                 ctime_ns = entry.fingerprint.ctime_ns
                 oldest_ns = ctime_ns if oldest_ns is None else min(oldest_ns, ctime_ns)
@@ -229,13 +244,13 @@ class Intake:
     def _wait_s(self) -> float:
         due = [candidate.next_look_s for candidate in self._candidates.values()]
         if self._fault is not None:
-            due.append(self._next_scan_s)
+            due.append(self._pace.next_s)
         elif self._scan is not None or self._rescan_wanted:
             if len(self._in_flight) + len(self._candidates) < self._capacity:
                 return 0.0
             due.append(self._monotonic() + 0.02)
         else:
-            due.append(self._next_scan_s)
+            due.append(self._pace.next_s)
         return max(0.0, min(_IDLE_WAIT_S, min(due) - self._monotonic()))
 
     def _take_hints(self) -> None:
@@ -324,7 +339,7 @@ class Intake:
         if self._scan is None:
             # after a fault not at once, however much a look is wanted
             wanted = self._rescan_wanted and self._fault is None
-            if not wanted and now < self._next_scan_s:
+            if not wanted and now < self._pace.next_s:
                 return False
             try:
                 os.close(self._open())
@@ -333,11 +348,9 @@ class Intake:
                 return False
             if self._fault is not None and not self._fault_in_walk:
                 self._recover()  # at once: the look itself may take hours
-            self._rescan_wanted = False
-            self._scan_left_alone = {}
-            self._scan_began_s = now
-            self._scan = inbox_module.walk(self._inbox, self._policy, self._leave_alone_scanned)
-        seen = 0
+            self._begin_scan(now, wanted=wanted)
+        assert self._scan is not None
+        seen, began_spent_s = 0, self._spent()
         try:
             while seen < _SLICE:
                 with self._changed:
@@ -345,9 +358,14 @@ class Intake:
                         self._forget_busy()
                         if len(self._candidates) + len(self._in_flight) >= self._capacity:
                             return seen > 0
-                entry = next(self._scan, None)
-                if entry is None:
+                try:
+                    entry = next(self._scan)
+                except StopIteration:
                     self._end_scan()
+                    return True
+                if entry is None:  # a stretch of the folder
+                    if not seen:  # what is not known is work, not the price of looking
+                        self._scan_spent_s += self._spent() - began_spent_s
                     return True
                 seen += 1
                 self._consider(entry, now)
@@ -357,6 +375,39 @@ class Intake:
             self._fault_in_walk = True
             return False
         return True
+
+    def _begin_scan(self, now: float, *, wanted: bool) -> None:
+        with self._changed:
+            kept = len(self._known)
+        self._pace.begin(now, wanted=wanted, kept=kept, told=self._told)
+        if not self._pace.quick:
+            # before the folder is opened: what no hint was needed of until now, this scan finds
+            self._rescan_wanted = self._flooded = False
+        self._scan_left_alone = {}
+        self._scan_began_s = now
+        self._scan_spent_s = 0.0
+        self._scan = inbox_module.look_through(
+            self._inbox,
+            self._policy,
+            self._leave_alone_scanned,
+            self._familiar_by_name if self._pace.quick else self._familiar,
+        )
+
+    @property
+    def _told(self) -> bool:
+        return self._events_tell and not self._gate.network
+
+    def _familiar_by_name(
+        self, prefix: bytes, entries: Sequence[os.DirEntry[bytes]]
+    ) -> Sequence[bool]:
+        digests = [name_digest(prefix + entry.name, entry.inode()) for entry in entries]
+        with self._changed:
+            return self._known.name(digests)
+
+    def _familiar(self, prefix: bytes, entries: Sequence[os.DirEntry[bytes]]) -> Sequence[bool]:
+        digests = [_digest(prefix + entry.name, entry) for entry in entries]
+        with self._changed:
+            return self._known.hold(digests)
 
     def _open(self) -> int:
         """A descriptor of the inbox, which is the station's. Raises SystemFault."""
@@ -384,7 +435,7 @@ class Intake:
         if self._fault is None:
             self._fault_since_s = now
         self._fault_in_walk = False
-        self._next_scan_s = now + min(self._rescan_s, again_s)
+        self._pace.fail(now, again_s)
         with self._changed:
             self._fault = fault
             self._rescan_wanted = True
@@ -407,9 +458,10 @@ class Intake:
 
     def _end_scan(self) -> None:
         self._scan = None
-        self._scans_done += 1
-        self._next_scan_s = self._monotonic() + self._rescan_s
-        self._whole_since_s = self._scan_began_s
+        self._pace.end(self._monotonic(), self._scan_spent_s, told=self._told)
+        if not self._pace.quick:
+            self._scans_done += 1
+            self._whole_since_s = self._scan_began_s
         with self._changed:
             self._left_alone = self._scan_left_alone
         self._recover()
@@ -442,6 +494,17 @@ class Intake:
         with self._changed:
             if len(self._left_alone) < _LEFT_ALONE_MAX:
                 self._left_alone[what.source] = what.reason
+
+
+def _digest(source: bytes, entry: os.DirEntry[bytes]) -> int:
+    """The digest of a file that may be known; of one that cannot be asked for, nobody's."""
+    try:
+        status = entry.stat(follow_symlinks=False)
+    except OSError:
+        return name_digest(source, entry.inode())  # a closer look says what is wrong
+    return whole_digest(
+        source, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+    )
 
 
 def _device(inbox: bytes) -> int | None:

@@ -59,6 +59,7 @@ class Sentinel:
             self._problems.report(
                 "watcher_lost", "warning", f"the watcher was lost: {trouble}", "It is rebuilt."
             )
+            self._intake.events_tell(False)
             self._watcher.stop()
             self._watcher = None
         if time.monotonic() >= self._next_try_s:
@@ -82,6 +83,7 @@ class Sentinel:
             )
             return
         self._problems.clear("watcher_lost")
+        self._intake.events_tell(self._watcher.kind == "inotify")
         self._intake.rescan()  # what arrived while nobody listened
 
     def _kind(self) -> str:
@@ -122,11 +124,17 @@ class Sentinel:
         self._watcher = watcher
         self._stand_in = False
         self._problems.clear("watch_limit")
+        self._intake.events_tell(True)
         self._intake.rescan()
 
     def _new(self, kind: str) -> Watcher:
         watcher = Watcher(
-            self._inbox, kind, self._intake.hint, self._overflowed, recursive=self._recursive
+            self._inbox,
+            kind,
+            self._intake.hint,
+            self._overflowed,
+            recursive=self._recursive,
+            needed=self._intake.hints_needed,
         )
         try:
             watcher.start()

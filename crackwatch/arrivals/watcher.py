@@ -23,10 +23,11 @@ from watchdog.events import (
 )
 from watchdog.observers.api import BaseObserver, EventEmitter
 from watchdog.observers.inotify import InotifyFullEmitter
-from watchdog.observers.inotify_c import InotifyFD
+from watchdog.observers.inotify_c import InotifyEvent, InotifyFD
 from watchdog.observers.polling import PollingEmitter
 
 _POLL_S = 1.0
+_INOTIFY = "anon_inode:inotify"  # as the kernel names such a descriptor
 
 Hint = Callable[[bytes, bool], None]  # (path relative to the inbox, was it closed or moved in)
 
@@ -41,6 +42,23 @@ class OverflowListener(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         if "overflow" in record.getMessage().lower():
             self._on_overflow()
+
+
+class _Reader(InotifyFD):
+    """watchdog's reader of inotify, which keeps to itself what a scan will find anyway.
+
+    Behind it are queues without bound: 200,000 files at once would fill the memory with their events.
+    Folders are always told of, as new ones have to be watched.
+    """
+
+    def __init__(self, needed: Callable[[], bool]) -> None:
+        super().__init__()
+        self._needed = needed
+
+    def handle_event(self, event: InotifyEvent) -> None:
+        if event.name and not event.is_directory and not self._needed():
+            return
+        super().handle_event(event)
 
 
 class _Handler(FileSystemEventHandler):
@@ -69,7 +87,10 @@ class _Handler(FileSystemEventHandler):
 
 
 class Watcher:
-    """One observer of one inbox. ``kind`` is "inotify" or "polling"."""
+    """One observer of one inbox. ``kind`` is "inotify" or "polling".
+
+    ``needed`` says whether hints are of use: not while a scan is to come that finds the same.
+    """
 
     def __init__(
         self,
@@ -79,6 +100,7 @@ class Watcher:
         on_overflow: Callable[[], None],
         *,
         recursive: bool,
+        needed: Callable[[], bool] = lambda: True,
     ) -> None:
         self.kind = kind
         self._inbox = inbox
@@ -95,7 +117,7 @@ class Watcher:
         else:
             # our own descriptor thread, so that its death is seen; the full emitter, because it
             # tells a rename-in from a file that is only being created
-            self._descriptor = InotifyFD()
+            self._descriptor = _Reader(needed)
             self._observer = BaseObserver(InotifyFullEmitter, inotify_fd=self._descriptor)
             events = [FileClosedEvent, FileMovedEvent, FileCreatedEvent]
             if recursive:
@@ -122,6 +144,9 @@ class Watcher:
     def stop(self) -> None:
         """Ends the observer's threads; waits for at most five seconds."""
         logging.getLogger("watchdog").removeHandler(self._overflow)
+        if self._descriptor is not None and _kind_of(self._descriptor._inotify_fd) != _INOTIFY:
+            # watchdog would ask, and close, whatever has that number by now
+            self._descriptor._inotify_fd = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         threads = [self._observer, *self._observer.emitters]
         if self._descriptor is not None:
             threads.append(self._descriptor)
@@ -135,8 +160,12 @@ class Watcher:
         """Why this watcher has to be rebuilt, or None while it listens."""
         if not self._observer.is_alive():
             return "the observer's thread has ended"
-        if self._descriptor is not None and not self._descriptor.is_alive():
-            return "the thread that reads inotify has ended"
+        if self._descriptor is not None:
+            if not self._descriptor.is_alive():
+                return "the thread that reads inotify has ended"
+            # watchdog's thread goes on without a word where its descriptor was closed
+            if _kind_of(self._descriptor._inotify_fd) != _INOTIFY:
+                return "the inotify descriptor has been closed"
         emitters: list[EventEmitter] = list(self._observer.emitters)
         if not emitters:
             return "the observer has lost its emitter"
@@ -144,6 +173,13 @@ class Watcher:
             return "an emitter's thread has ended"
         if _identity(self._inbox) != self._identity:
             return "the inbox is another folder than the one that is watched"
+        return None
+
+
+def _kind_of(descriptor: int) -> str | None:
+    try:
+        return os.readlink(f"/proc/self/fd/{descriptor}")
+    except OSError:
         return None
 
 

@@ -59,13 +59,16 @@ def replacing_rename() -> None:
 
 def seen_at_listing() -> None:
     """A name is remembered as done when it is listed, not when it is recorded."""
-    walk = inbox_module.walk
+    look_through = inbox_module.look_through
 
-    def marking(inbox: bytes, *rest: Any) -> Iterator[Any]:
+    def marking(inbox: bytes, *rest: Any, **named: Any) -> Iterator[Any]:
         remembered = Path(os.fsdecode(inbox)).parent / "state" / "seen"
         remembered.touch()
         before = set(remembered.read_text("ascii").splitlines())
-        for entry in walk(inbox, *rest):
+        for entry in look_through(inbox, *rest, **named):
+            if entry is None:
+                yield None
+                continue
             key = f"{path_text(entry.source)!a} {entry.fingerprint.mtime_ns}"
             if key in before and not _in_this_process(key):
                 continue
@@ -75,7 +78,7 @@ def seen_at_listing() -> None:
                     file.write(key + "\n")
             yield entry
 
-    inbox_module.walk = marking
+    inbox_module.look_through = marking
 
 
 def unlink_by_name() -> None:
