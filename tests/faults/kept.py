@@ -21,9 +21,9 @@ from crackwatch.arrivals.gate import Gate
 from crackwatch.arrivals.intake import Intake
 from crackwatch.arrivals.known import Known
 from crackwatch.arrivals.pace import FEW_KEPT, full_pause_s, quick_pause_s
+from crackwatch.config_file import load
 from crackwatch.domain import Arrival
 from crackwatch.inbox import NamePolicy
-from crackwatch.settings import load
 from crackwatch.store.books import Books
 from crackwatch.store.engine import open_writer, writing
 from crackwatch.store.schema import batches, inspections, models
