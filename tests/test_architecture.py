@@ -98,6 +98,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "bounds": set(),
     "labelled_scores": set(),
     "promise": {"bounds", "labelled_scores"},
+    "promised": {"promise", "registry"},
     "tails": {"bounds"},
     "tiled_promise": {"bounds", "labelled_scores", "promise", "tails"},
     "tiled_words": {"tiled_promise"},  # its types; and from which score on a label is doubted
@@ -110,7 +111,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "lenet": {"runtime"},
     "training": {
         "agreement", "dataset", "evaluation", "labelled_scores", "learned", "lenet", "likeness", "locking",
-        "registry", "runtime", "syncing", "tiled_promise", "tiled_words",
+        "promise", "promised", "registry", "runtime", "syncing", "tiled_promise", "tiled_words",
     },
     "training.worker": {"dataset", "images", "lenet", "training"},
     "training.campaign": {"dataset", "images", "training"},

@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 
 from crackwatch.dataset import Pictures, PixelCache
 from crackwatch.dataset.copies import FOLDED
-from crackwatch.registry import Guarantee, Registry
+from crackwatch.registry import Card, Guarantee, Registry, Threshold
 from crackwatch.training import calibration
 from crackwatch.training.deciding import Judged, audit, judge
 from crackwatch.training.honest import Champion
+from crackwatch.training.operating import operating_point
 from crackwatch.training.planning import Plan, Request
 from crackwatch.training.recipes import STATION
 from crackwatch.training.replaying import Replay
@@ -65,6 +66,10 @@ def asked(**changes: object) -> Request:
     return replace(request, **changes)  # type: ignore[arg-type]  # names are the fields'
 
 
+def own(value: float, promise: Guarantee | None = None) -> Threshold:
+    return Threshold(value=value, chosen_by="a test", promise=promise)
+
+
 @dataclass(frozen=True)
 class Station:
     """What two models of like skill think of base data and reviews, and how each is labelled."""
@@ -75,7 +80,7 @@ class Station:
 
     def judged(self, **changes: object) -> Judged:
         threshold = calibration.threshold(10)
-        return judge(asked(**changes), self.plan, self.challenger, threshold, self.champion)
+        return judge(asked(**changes), self.plan, self.challenger, own(threshold), self.champion)
 
 
 def station(folder: Path, flipped: int, seed: int = 0) -> Station:
@@ -164,7 +169,7 @@ class TestThresholds:
     def judged(self, folder: Path, **changes: object) -> Judged:
         plan = plan_of(folder, self.labels, np.zeros(12, bool))
         met = Champion("old", 0.5, self.champion, "")
-        return judge(asked(**changes), plan, self.challenger, 0.1, met)
+        return judge(asked(**changes), plan, self.challenger, own(0.1), met)
 
     def test_each_is_judged_at_its_own(self, tmp_path: Path) -> None:
         verdict = self.judged(tmp_path)
@@ -194,8 +199,12 @@ class TestThresholds:
             ({"threshold": 0.5}, False),
         ]
         for changes, said in cases:
-            verdict = judge(asked(**changes), plan, self.challenger, 0.1, met)
+            verdict = judge(asked(**changes), plan, self.challenger, own(0.1), met)
             assert (told in verdict.reason) is said
+        verdict = judge(asked(), plan, self.challenger, own(0.1, tuned), met)
+        assert "its threshold promises max_false_alarms_per_1000 5, as the champion's does" in (
+            verdict.reason
+        )
 
     def test_where_the_station_has_one_both_are_judged_at_that(self, tmp_path: Path) -> None:
         verdict = self.judged(tmp_path, threshold=0.25)
@@ -208,13 +217,79 @@ class TestThresholds:
         assert "both judged from 0.25 on, as [model] threshold has it" in verdict.reason
 
 
+class TestThePromise:
+    """The champion's threshold was tuned: whether the challenger's keeps the same promise."""
+
+    @dataclass(frozen=True)
+    class Models:
+        card_: Card
+
+        def champion(self) -> str:
+            return self.card_.id
+
+        def card(self, model_id: str) -> Card:
+            assert model_id == self.card_.id
+            return self.card_
+
+    def chosen(self, folder: Path, promised: Guarantee | None, cracks: int = 400) -> Threshold:
+        random = np.random.default_rng(3)
+        labels = np.repeat(np.array([1, 0], np.int8), [cracks, 3_000])
+        logits = np.where(labels == 1, 4.0, -4.0) + random.normal(0, 2, len(labels))
+        models = self.Models(card("old").model_copy(update={"threshold": own(0.7, promised)}))
+        plan = plan_of(folder, labels, np.zeros(len(labels), bool))
+        found, threshold = operating_point(models, asked(), plan, logits)
+        scores = 1 / (1 + np.exp(-found(logits)))
+        self.recall = float((scores[labels == 1] >= threshold.value).mean())
+        return threshold
+
+    def guarantee(self, goal: str, target: float | None) -> Guarantee:
+        return Guarantee(
+            goal=goal,
+            target=target,
+            confidence=0.95,
+            recall_bound=0.9,
+            false_alarms_per_1000_bound=5.0,
+            anomalies=6,
+            normals=6,
+            examples="out of fold",
+        )
+
+    def test_is_kept_by_the_new_ones_own_scores(self, tmp_path: Path) -> None:
+        found = self.chosen(tmp_path, self.guarantee("min_recall", 0.9))
+        assert found.promise is not None
+        assert (found.promise.goal, found.promise.target) == ("min_recall", 0.9)
+        assert found.promise.recall_bound >= 0.9
+        assert found.promise.anomalies == 400, "its own examples, not the champion's"
+        assert 0.9 < self.recall < 0.97
+        assert "as old promises it" in found.chosen_by
+
+        found = self.chosen(tmp_path, self.guarantee("max_false_alarms_per_1000", 10))
+        assert found.promise is not None
+        assert found.promise.false_alarms_per_1000_bound <= 10
+
+    def test_that_cannot_be_proved_is_said_and_costs_decide(self, tmp_path: Path) -> None:
+        found = self.chosen(tmp_path, self.guarantee("min_recall", 0.999))
+        assert found.promise is None
+        assert found.value == calibration.threshold(10)
+        assert "a recall of at least 0.999 at a confidence of 0.95, as old promises" in (
+            found.chosen_by
+        )
+        assert "takes at least 2995 independent anomalies" in found.chosen_by
+
+    @pytest.mark.parametrize("goal", [None, "least_cost"])
+    def test_without_one_costs_decide(self, goal: str | None, tmp_path: Path) -> None:
+        found = self.chosen(tmp_path, goal and self.guarantee(goal, None))
+        assert (found.promise, found.value) == (None, calibration.threshold(10))
+        assert "promises" not in found.chosen_by
+
+
 def test_where_no_crack_has_two_honest_scores_nothing_is_promoted_and_a_way_out_is_named(
     tmp_path: Path,
 ) -> None:
     labels = np.repeat(np.array([1, 0], np.int8), 6)
     plan = plan_of(tmp_path, labels, np.zeros(12, bool))
     known = np.where(labels == 1, np.nan, 0.1)
-    verdict = judge(asked(), plan, np.full(12, 0.5), 0.5, Champion("old", 0.5, known, ""))
+    verdict = judge(asked(), plan, np.full(12, 0.5), own(0.5), Champion("old", 0.5, known, ""))
     assert not verdict.promoted
     assert "--promote always" in verdict.reason
     assert verdict.positions.tolist() == list(range(6, 12))

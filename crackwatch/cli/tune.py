@@ -22,7 +22,6 @@ from crackwatch.errors import EXIT_DONE, ModelMissing, PromiseError, UsageError
 
 if TYPE_CHECKING:
     from crackwatch.promise import Goal, Promise
-    from crackwatch.registry import Threshold
 
 
 _GET_MORE = (
@@ -183,7 +182,7 @@ def command(
     settings = load_settings(config)
     decided_by = who(by) if apply else ""
 
-    from crackwatch import promise
+    from crackwatch import promise, promised
     from crackwatch.registry import Registry
     from crackwatch.reporting import render_promise
 
@@ -231,13 +230,13 @@ def command(
         found = promise.choose(evidence.examples, goal, share, confidence)
     except PromiseError as exc:
         raise _with_remedy(exc, goal, evidence, confidence) from exc
-    wish = render_promise.goal_text(goal, confidence)
+    wish = promise.goal_text(goal, confidence)
     if plot is not None:
         _plot(plot, evidence, found, wish, chosen)
     if apply:
         registry.set_threshold(
             chosen,
-            _as_threshold(found, evidence, wish),
+            promised.threshold_of(found, f"crackwatch tune for {wish}", evidence.words),
             decided_by=decided_by,
             reason=wish,
             figures=render_promise.document(found, share_from),
@@ -364,35 +363,7 @@ def _floor(value: float) -> float:
     return round(floor(value * scale) / scale, max(digits, 0))
 
 
-# ----------------------------------------------------------------------------------- what is kept
-
-
-def _as_threshold(found: Promise, evidence: Evidence, wish: str) -> Threshold:
-    from crackwatch.promise import LeastCost, MaxFalseAlarms, MinRecall
-    from crackwatch.registry import Guarantee, Threshold
-
-    goal = found.goal
-    name, target = "least_cost", None
-    if isinstance(goal, MinRecall):
-        name, target = "min_recall", goal.recall
-    elif isinstance(goal, MaxFalseAlarms):
-        name, target = "max_false_alarms_per_1000", goal.per_1000
-    words = "flattering a little" if isinstance(goal, LeastCost) else "exact"
-    there = found.independent
-    return Threshold(
-        value=found.threshold,
-        chosen_by=(f"crackwatch tune for {wish}, on scores {evidence.words} (bounds: {words})"),
-        promise=Guarantee(
-            goal=name,
-            target=target,
-            confidence=found.confidence,
-            recall_bound=found.recall_bound,
-            false_alarms_per_1000_bound=found.false_alarms_per_1000_bound,
-            anomalies=there.tp + there.fn,
-            normals=there.fp + there.tn,
-            examples=evidence.words,
-        ),
-    )
+# ---------------------------------------------------------------------------------- what is drawn
 
 
 def _plot(file: Path, evidence: Evidence, found: Promise, wish: str, model_id: str) -> None:

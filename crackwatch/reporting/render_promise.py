@@ -7,19 +7,7 @@ from math import ceil, floor
 from typing import Any
 
 from crackwatch.bounds import Span
-from crackwatch.promise import Goal, MaxFalseAlarms, MinRecall, Promise
-
-
-def goal_text(goal: Goal, confidence: float) -> str:
-    """What was asked for, as the end of a sentence."""
-    sure = f"at a confidence of {confidence:g}"
-    if isinstance(goal, MinRecall):
-        return f"a recall of at least {goal.recall:g} {sure}"
-    if isinstance(goal, MaxFalseAlarms):
-        return f"at most {goal.per_1000:g} false alarms per 1,000 normals {sure}"
-    return (
-        f"the least cost: {goal.miss:g} for a missed crack, {goal.false_alarm:g} for a false alarm"
-    )
+from crackwatch.promise import Promise, goal_text
 
 
 def document(found: Promise, share_from: str) -> dict[str, Any]:

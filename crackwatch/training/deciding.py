@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, logit
 
-from crackwatch import evaluation
+from crackwatch import evaluation, promised
 from crackwatch.domain import Label
 from crackwatch.escaping import path_text
 from crackwatch.evaluation import Measures
-from crackwatch.registry import Decision
+from crackwatch.registry import Decision, Guarantee, Threshold
 from crackwatch.training import calibration, gate
 from crackwatch.training.gate import Comparison, LabelAudit
 from crackwatch.training.honest import Champion
@@ -71,10 +71,10 @@ def judge(
     request: Request,
     plan: Plan,
     scores: NDArray[np.float64],
-    threshold: float,
+    own: Threshold,
     champion: Champion | str,
 ) -> Judged:
-    """``scores`` (N,) are the challenger's, NaN where none is honest; ``threshold`` is its own.
+    """``scores`` (N,) are the challenger's, NaN where none is honest; ``own`` its own threshold.
 
     Both models are compared as the station would use them: each at its own threshold, or both at
     the one that the station is told, whichever model it has.
@@ -104,7 +104,7 @@ def judge(
     comparison = gate.compare(
         labels[both],
         champion.scores[both] >= theirs_from,
-        scores[both] >= in_force(request, threshold),
+        scores[both] >= in_force(request, own.value),
         plan.groups[both],
         request.seed,
     )
@@ -116,17 +116,23 @@ def judge(
     if request.threshold is not None:
         text += f"; both judged from {request.threshold:g} on, as [model] threshold has it"
     elif promoted and champion.promise is not None:
-        goal, target = champion.promise.goal, champion.promise.target
-        text += (
-            f"; the champion's threshold was tuned for {goal}{'' if target is None else f' {target:g}'}"
-            ", which nobody has promised of this one's: run 'crackwatch tune' again"
-        )
+        text += "; " + _promise_kept(own.promise, champion.promise)
     return Judged(
         promoted,
         _sentence(promoted, request.promote, f"{text}; {champion.note}"),
         duel,
         comparison,
         both,
+    )
+
+
+def _promise_kept(mine: Guarantee | None, theirs: Guarantee) -> str:
+    what = f"{theirs.goal}{'' if theirs.target is None else f' {theirs.target:g}'}"
+    if promised.as_much(mine, theirs):
+        return f"its threshold promises {what}, as the champion's does"
+    return (
+        f"the champion's threshold was tuned for {what}, which nobody has promised of this one's: "
+        "run 'crackwatch tune' again"
     )
 
 

@@ -23,10 +23,9 @@ from crackwatch import dataset, evaluation, learned, locking
 from crackwatch.dataset import Decode, Leaks, Problem
 from crackwatch.errors import LockedError, ModelError
 from crackwatch.evaluation import Measures
-from crackwatch.registry import Card, Registry, Threshold, new_id
+from crackwatch.registry import Card, Registry, new_id
 from crackwatch.runtime import Classifier
-from crackwatch.training import calibration, crew, honest, replaying, sources
-from crackwatch.training.calibration import Calibration
+from crackwatch.training import crew, honest, replaying, sources
 from crackwatch.training.deciding import (
     Duel,
     Judged,
@@ -48,6 +47,7 @@ from crackwatch.training.describing import (
     unrelated,
 )
 from crackwatch.training.gate import Comparison
+from crackwatch.training.operating import operating_point
 from crackwatch.training.planning import (
     WHOLE,
     WORK_FOLDER,
@@ -69,8 +69,6 @@ from crackwatch.training.replaying import Lately, Replay
 if TYPE_CHECKING:
     from crackwatch.training.making import Exporting
 
-# With fewer pictures of a class scored out of fold, a calibration would be theirs, not the model's.
-_ENOUGH_TO_CALIBRATE = 30
 
 _LOCK = ".training.lock"
 _MADE = "made"  # of the work folder: the model's files until they are published
@@ -229,7 +227,7 @@ def _train(
         logits[plan.folds == fold] = outcomes[f"fold-{fold + 1}"].logits
     if plan.taught is not None:
         logits[plan.taught] = np.nan
-    found, threshold = _calibrate(registry, request, plan, logits)
+    found, threshold = operating_point(registry, request, plan, logits)
     # as they will be read again when this model is the champion: to the last bit the same verdicts
     kept = found(logits).astype(np.float32).astype(np.float64)
     parent = registry.card(plan.parent) if plan.parent is not None else None
@@ -247,37 +245,6 @@ def _scale(
         except ModelError:  # the comparison tells what is wrong with it
             cards.append(None)
     return scale_of(request, *cards)
-
-
-def _calibrate(
-    registry: Registry, request: Request, plan: Plan, logits: NDArray[np.float64]
-) -> tuple[Calibration, Threshold]:
-    scored = np.isfinite(logits)
-    logits, labels = logits[scored], plan.pictures.labels[scored]
-    anomalies = int(labels.sum())
-    normals = len(labels) - anomalies
-    if not plan.recipe.calibrated:
-        return calibration.NONE, Threshold(
-            value=0.5, chosen_by="argmax, as the notebook does: not calibrated"
-        )
-    if min(anomalies, normals) < _ENOUGH_TO_CALIBRATE and plan.parent is not None:
-        parent = registry.card(plan.parent)
-        return calibration.NONE, Threshold(
-            value=parent.threshold.value,
-            chosen_by=(
-                f"kept from {parent.id}: only {anomalies} reviewed anomalies and {normals} normals "
-                "that it had not learned from"
-            ),
-        )
-    return calibration.calibrate(logits, labels), Threshold(
-        value=calibration.threshold(request.miss_costs),
-        chosen_by=(
-            f"flagged where it is cheaper on average, a missed crack taken to cost as much as "
-            f"{request.miss_costs:g} false alarms; scores calibrated on {anomalies} anomalies and "
-            f"{normals} normals, each scored by a model that had not learned from "
-            f"it ({plan.recipe.folds} folds)"
-        ),
-    )
 
 
 # ------------------------------------------------------------------------------------ publishing
@@ -377,13 +344,13 @@ def enter(
     ``rival`` gives the champion, or says why there is none. Wherever this is killed, no card tells
     of a promotion that did not happen.
     """
-    scores, threshold = challenger.scores, challenger.card.threshold.value
+    scores, own = challenger.scores, challenger.card.threshold
     champion = rival()
     with _patiently(registry), registry.staging() as staged:
         # From here on nobody promotes or tunes. Who did so since has another champion to beat.
         if not honest.still(registry, champion):
             champion = rival()
-        verdict = judge(request, plan, scores, threshold, champion)
+        verdict = judge(request, plan, scores, own, champion)
         for entry in challenger.folder.iterdir():
             entry.rename(staged / entry.name)
         decision = decision_of(request, verdict, challenger.suspects, challenger.replay)
