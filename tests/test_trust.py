@@ -103,7 +103,7 @@ def test_the_starter_on_the_validation_folders(metu: Path, installed: tuple[Path
             assert found.recall >= 0.99
             assert found.precision is not None
             assert found.precision >= 0.995
-            assert found.pr_auc >= 0.9995
+            assert found.pr_auc >= 0.999  # docs/model.md has the median of five seeds
         else:
             assert found.fn <= 1
             assert found.fp <= 6
