@@ -128,7 +128,7 @@ def test_init_run_and_report_work_from_the_wheel_alone(installed: Installed) -> 
     assert report["pending"] == report["quarantined"] == 0
     flagged = list((installed.folder / "station" / "flagged").rglob("*.png"))
     assert len(flagged) == report["anomaly"] == len(report["anomalies"])
-    assert len(list(inbox.iterdir())) == report["normal"]
+    assert len(list(inbox.glob("*.png"))) == report["normal"]
     assert json.loads(installed.crackwatch("audit", "--full", "--format", "json", *config))["ok"]
     installed.crackwatch("models", "verify", *config)
     again = installed.crackwatch("init", "station")

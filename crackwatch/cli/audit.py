@@ -26,9 +26,7 @@ _MEANING: dict[Kind, str] = {
 }
 
 
-@click.command(
-    epilog="Example: crackwatch audit --repair --dry-run, or: crackwatch audit --accept 4711"
-)
+@click.command(epilog="Example: crackwatch audit --repair --dry-run")
 @config_option
 @click.option("--full", is_flag=True, help="Read and hash every file, not only what looks touched.")
 @click.option(
