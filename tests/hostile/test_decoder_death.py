@@ -113,6 +113,7 @@ def test_the_picture_that_kills_the_station_is_quarantined_and_those_beside_it_a
     assert balanced.returncode == 0, balanced.stdout + balanced.stderr
 
 
+@pytest.mark.slow  # its time limit has to pass, twice; the one that kills is tried every time
 def test_the_picture_that_hangs_the_decoder_is_the_only_one_to_blame(
     tmp_path: Path, faulty: dict[str, str]
 ) -> None:
