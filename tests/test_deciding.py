@@ -70,6 +70,19 @@ def own(value: float, promise: Guarantee | None = None) -> Threshold:
     return Threshold(value=value, chosen_by="a test", promise=promise)
 
 
+def guarantee(goal: str, target: float | None) -> Guarantee:
+    return Guarantee(
+        goal=goal,
+        target=target,
+        confidence=0.95,
+        recall_bound=0.9,
+        false_alarms_per_1000_bound=5.0,
+        anomalies=6,
+        normals=6,
+        examples="out of fold",
+    )
+
+
 @dataclass(frozen=True)
 class Station:
     """What two models of like skill think of base data and reviews, and how each is labelled."""
@@ -181,16 +194,7 @@ class TestThresholds:
         self, tmp_path: Path
     ) -> None:
         plan = plan_of(tmp_path, self.labels, np.zeros(12, bool))
-        tuned = Guarantee(
-            goal="max_false_alarms_per_1000",
-            target=5.0,
-            confidence=0.95,
-            recall_bound=0.9,
-            false_alarms_per_1000_bound=5.0,
-            anomalies=6,
-            normals=6,
-            examples="out of fold",
-        )
+        tuned = guarantee("max_false_alarms_per_1000", 5.0)
         met = Champion("old", 0.5, self.champion, "", tuned)
         told = "tuned for max_false_alarms_per_1000 5, which nobody has promised of this one's"
         cases: list[tuple[dict[str, object], bool]] = [
@@ -242,20 +246,8 @@ class TestThePromise:
         self.recall = float((scores[labels == 1] >= threshold.value).mean())
         return threshold
 
-    def guarantee(self, goal: str, target: float | None) -> Guarantee:
-        return Guarantee(
-            goal=goal,
-            target=target,
-            confidence=0.95,
-            recall_bound=0.9,
-            false_alarms_per_1000_bound=5.0,
-            anomalies=6,
-            normals=6,
-            examples="out of fold",
-        )
-
     def test_is_kept_by_the_new_ones_own_scores(self, tmp_path: Path) -> None:
-        found = self.chosen(tmp_path, self.guarantee("min_recall", 0.9))
+        found = self.chosen(tmp_path, guarantee("min_recall", 0.9))
         assert found.promise is not None
         assert (found.promise.goal, found.promise.target) == ("min_recall", 0.9)
         assert found.promise.recall_bound >= 0.9
@@ -263,12 +255,12 @@ class TestThePromise:
         assert 0.9 < self.recall < 0.97
         assert "as old promises it" in found.chosen_by
 
-        found = self.chosen(tmp_path, self.guarantee("max_false_alarms_per_1000", 10))
+        found = self.chosen(tmp_path, guarantee("max_false_alarms_per_1000", 10))
         assert found.promise is not None
         assert found.promise.false_alarms_per_1000_bound <= 10
 
     def test_that_cannot_be_proved_is_said_and_costs_decide(self, tmp_path: Path) -> None:
-        found = self.chosen(tmp_path, self.guarantee("min_recall", 0.999))
+        found = self.chosen(tmp_path, guarantee("min_recall", 0.999))
         assert found.promise is None
         assert found.value == calibration.threshold(10)
         assert "a recall of at least 0.999 at a confidence of 0.95, as old promises" in (
@@ -278,7 +270,7 @@ class TestThePromise:
 
     @pytest.mark.parametrize("goal", [None, "least_cost"])
     def test_without_one_costs_decide(self, goal: str | None, tmp_path: Path) -> None:
-        found = self.chosen(tmp_path, goal and self.guarantee(goal, None))
+        found = self.chosen(tmp_path, goal and guarantee(goal, None))
         assert (found.promise, found.value) == (None, calibration.threshold(10))
         assert "promises" not in found.chosen_by
 

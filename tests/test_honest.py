@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from crackwatch import dataset, learned
 from crackwatch.cli import evidence
 from crackwatch.dataset import Pictures, PixelCache
+from crackwatch.errors import DatasetError
 from crackwatch.learned import Learned
 from crackwatch.registry import MODEL_FILE, Card, Registry, Threshold
 from crackwatch.training import honest
@@ -182,13 +183,15 @@ def test_a_promise_rests_on_no_copy_of_what_was_learned_and_says_which_it_left_o
     """Encoded anew, a picture has other pixels, and the model knows it by heart all the same."""
     known = learned_from(pictures, [5])
     anew = replace(known, pixel_hashes=np.zeros_like(known.pixel_hashes))
-    found = evidence._unfamiliar(anew, pictures, "one")
+    found = evidence._unfamiliar(anew, pictures, "one", Path("labelled"))
     assert found.paths == tuple(path for path in pictures.paths if path != b"5.png")
     told = capsys.readouterr().err
     assert "left out: 5.png: a near duplicate of a picture that model one learned from" in told
-    none = replace(known, textures=np.zeros_like(known.textures))
-    assert len(evidence._unfamiliar(none, pictures, "one")) == len(pictures)
+    none = replace(anew, textures=np.zeros_like(known.textures))
+    assert len(evidence._unfamiliar(none, pictures, "one", Path("labelled"))) == len(pictures)
     assert capsys.readouterr().err == ""
+    with pytest.raises(DatasetError, match="labelled: model one learned from 1 of these"):
+        evidence._unfamiliar(known, pictures, "one", Path("labelled"))
 
 
 class TestWhereToContinueFrom:

@@ -109,7 +109,7 @@ def command(
     known = None
     without = None
     if source is not None:
-        known = familiar(scored, source.pixel_hashes, source.textures)
+        known = familiar(scored.pixel_hashes, scored.textures, source.pixel_hashes, source.textures)
         if len(known.training) and not allow_training_pictures:
             raise _refusal(classifier.model_id, _texts(scored, known.training), len(scored.paths))
         kept = np.delete(np.arange(len(scored.paths)), known.any_of_them)

@@ -81,9 +81,14 @@ def of_data(settings: Settings, registry: Registry, model_id: str, data: Path) -
             click.echo(f"left out: {problem.path}: {problem.reason}", err=True)
         if len(left_out) > _LISTED:
             click.echo(f"left out: {len(left_out) - _LISTED} more", err=True)
-        _refuse_learned(known, pictures.pixel_hashes, pictures.paths, model_id, data)
-        if known is not None:
-            pictures = _unfamiliar(known, pictures, model_id)
+        if known is None:
+            click.echo(
+                f"model {model_id} does not say what it learned from: see to it yourself that it "
+                f"was none of {data}",
+                err=True,
+            )
+        else:
+            pictures = _unfamiliar(known, pictures, model_id, data)
         with progress_bar("looking for overlaps") as looked:
             landmarks = dataset.Landmarks(keypoints.landmarks, keypoints.searcher)
             groups = dataset.groups(pictures, landmarks, looked)
@@ -98,29 +103,20 @@ def of_data(settings: Settings, registry: Registry, model_id: str, data: Path) -
     return Evidence(examples, "data", f"by the model itself, of {data}", names=names)
 
 
-def _refuse_learned(
-    known: Learned | None,
-    pixel_hashes: tuple[bytes, ...],
-    paths: tuple[bytes, ...],
-    model_id: str,
-    data: Path,
-) -> None:
-    """Raises DatasetError where a picture was learned from: its score promises nothing."""
-    if known is None:
-        click.echo(
-            f"model {model_id} does not say what it learned from: see to it yourself that it was "
-            f"none of {data}",
-            err=True,
-        )
-        return
-    from crackwatch.escaping import path_text
+def _unfamiliar(known: Learned, pictures: Pictures, model_id: str, data: Path) -> Pictures:
+    """Those that are no pictures of the model's training, encoded or exposed anew; names the others.
 
-    taught = {bytes(row) for row in known.pixel_hashes}
-    seen = [
-        path_text(path)
-        for path, digest in zip(paths, pixel_hashes, strict=True)
-        if digest in taught
-    ]
+    Raises DatasetError where a picture was learned from: its score promises nothing.
+    """
+    import numpy as np
+
+    from crackwatch import dataset
+    from crackwatch.escaping import path_text
+    from crackwatch.evaluation.familiar import familiar
+
+    textures = dataset.texture_bits(pictures.folded)
+    found = familiar(pictures.pixel_hashes, textures, known.pixel_hashes, known.textures)
+    seen = [path_text(pictures.paths[position]) for position in found.training]
     if seen:
         more = f" and {len(seen) - _LISTED} more" if len(seen) > _LISTED else ""
         raise DatasetError(
@@ -128,26 +124,15 @@ def _refuse_learned(
             f"{', '.join(seen[:_LISTED])}{more}",
             "Their scores promise nothing: take them out, or leave --data away.",
         )
-
-
-def _unfamiliar(known: Learned, pictures: Pictures, model_id: str) -> Pictures:
-    """Those that are no pictures of the model's training, encoded or exposed anew; names the others."""
-    import numpy as np
-
-    from crackwatch import dataset
-    from crackwatch.escaping import path_text
-
-    bits = dataset.texture_bits(pictures.folded)
-    near = np.unique(dataset.near_duplicates(bits, known.textures)[:, 0])
-    for position in near[:_LISTED].tolist():
+    for position in found.near[:_LISTED].tolist():
         click.echo(
             f"left out: {path_text(pictures.paths[position])}: a near duplicate of a picture that "
             f"model {model_id} learned from: its score promises nothing",
             err=True,
         )
-    if len(near) > _LISTED:
-        click.echo(f"left out: {len(near) - _LISTED} more near duplicates", err=True)
-    return pictures.at(np.setdiff1d(np.arange(len(pictures)), near))
+    if len(found.near) > _LISTED:
+        click.echo(f"left out: {len(found.near) - _LISTED} more near duplicates", err=True)
+    return pictures.at(np.setdiff1d(np.arange(len(pictures)), found.near))
 
 
 def prevalence_of(settings: Settings, given: float | None, examples: Examples) -> tuple[float, str]:

@@ -1,24 +1,24 @@
-"""Which scored pictures the model knows from its training; knows neither model nor files."""
+"""Which pictures the model knows from its training; knows neither model nor files."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from crackwatch.dataset import near_duplicates
-from crackwatch.evaluation import Scored
 
 
 @dataclass(frozen=True, slots=True)
 class Familiar:
-    """Positions among the scored pictures; a picture is in one of the two at most."""
+    """Positions among the pictures that are asked for; a picture is in one of the two at most."""
 
     training: NDArray[np.intp]  # learned from, turned or mirrored or not
     near: NDArray[np.intp]  # not these, but a picture learned from shows the same, encoded anew
-    pairs: int  # of a scored picture and one learned from, of both kinds
+    pairs: int  # of one of them and one learned from, of both kinds
 
     @property
     def any_of_them(self) -> NDArray[np.intp]:
@@ -26,20 +26,24 @@ class Familiar:
 
 
 def familiar(
-    scored: Scored, pixel_hashes: NDArray[np.uint8], textures: NDArray[np.uint8]
+    shown_hashes: Sequence[bytes],
+    shown_textures: NDArray[np.uint8],
+    pixel_hashes: NDArray[np.uint8],
+    textures: NDArray[np.uint8],
 ) -> Familiar:
-    """Holds scored pictures against the hashes (M, 16) and texture bits (M, 35) of training.
+    """Holds N pictures against the hashes (M, 16) and texture bits (M, 35) of training.
 
-    Crops that merely overlap one learned from are not told: their bits differ.
+    ``shown_hashes`` are N, of 16 bytes each; ``shown_textures`` (N, 35). Crops that merely overlap
+    one learned from are not told: their bits differ.
     """
     learned = [digest.tobytes() for digest in pixel_hashes]
     times = Counter(learned)
-    equal = sum(times[digest] for digest in scored.pixel_hashes)
-    training = [at for at, digest in enumerate(scored.pixel_hashes) if digest in times]
+    equal = sum(times[digest] for digest in shown_hashes)
+    training = [at for at, digest in enumerate(shown_hashes) if digest in times]
     near = [
         one
-        for one, other in near_duplicates(scored.textures, textures).tolist()
-        if scored.pixel_hashes[one] != learned[other]
+        for one, other in near_duplicates(shown_textures, textures).tolist()
+        if shown_hashes[one] != learned[other]
     ]
     return Familiar(
         training=np.array(training, dtype=np.intp),
