@@ -129,7 +129,8 @@ def expected_scores(
             raise ModelDisagrees(
                 f"model {classifier.model_id}: {runtime} gives a golden picture a score that is no "
                 "probability",
-                "The model was not published. Train it again; if it stays, please report it.",
+                "The model was not published. Retrain with another --seed, as the same one gives the same "
+                "weights; if it stays, please report it.",
             )
         expected[runtime_key(runtime, precision)] = scores
     return expected
@@ -150,7 +151,8 @@ def compare_export(
             f"the OpenVINO files do not judge as Keras does: over {len(reference)} pictures the "
             f"largest difference of a score is {largest:.2g} (allowed: {EXPORT_TOLERANCE:g}), "
             f"and {flipped} verdicts are flipped",
-            "The model was not published. Train it again; if it stays, please report it.",
+            "The model was not published. Retrain with another --seed, as the same one gives the same "
+            "weights; if it stays, please report it.",
         )
     return Export(largest_difference=largest, compared=len(reference), flipped=flipped)
 

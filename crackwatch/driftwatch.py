@@ -22,13 +22,16 @@ from crackwatch.likeness import MIN_PICTURES, Reference
 from crackwatch.reported import DayDrift
 
 PROBLEM: Final = "drift"
-LOOK_EVERY_S: Final = 600.0
+# More looks are more chances to err, and ``health.drift.LOOKS`` knows of these; with as many pictures
+# as are ever compared chance decides no more, and there may be any number.
+LOOK_EVERY_S: Final = 3600.0
+_LOOK_AT_MANY_EVERY_S: Final = 600.0
 
 # Of a day. With as many, the least distance that chance cannot explain is below the floor that a
 # distance must reach to be told: more would decide nothing else, and take longer.
-MOST_PICTURES: Final = 750
+MOST_PICTURES: Final = 900
 # Of a report: beyond thirty days each day gives fewer, so that nobody waits for a year's.
-_MOST_OF_A_REPORT = 22_500
+_MOST_OF_A_REPORT = 27_000
 _LEAST_OF_A_DAY = 60
 
 _TICK = timedelta(microseconds=1)
@@ -87,7 +90,8 @@ def _days(window: Window, day_start: time_of_day) -> Iterator[tuple[date, Window
 
 
 class DriftWatch:
-    """Compares today with the training data every ten minutes and whenever today has doubled.
+    """Compares today with the training data whenever today has doubled, and every hour; every ten
+    minutes where there are ``MOST_PICTURES``.
 
     ``sample`` gives the pictures that a model judged since the working day began, about
     ``MOST_PICTURES`` of them, and the model's card, given the model's row number and the day.
@@ -102,7 +106,8 @@ class DriftWatch:
         self._sample = sample
         self._board = board
         self._clock = clock
-        self._looked: tuple[int, date, int, float] | None = None  # model, day, inspected, when
+        self._looked: tuple[int, date, int] | None = None  # model, day, how many were inspected
+        self._next_s = 0.0
         self.found: tuple[DayDrift, ...] = ()
 
     def tend(
@@ -111,21 +116,24 @@ class DriftWatch:
         """Looks if it is time to, or ``due``; ``inspected``: how many pictures there are today."""
         now = self._clock()
         if self._looked is not None:
-            model_then, day_then, inspected_then, when = self._looked
+            model_then, day_then, inspected_then = self._looked
             if (
                 not due
                 and (model_then, day_then) == (model_pk, day)
-                and now < when + LOOK_EVERY_S
+                and now < self._next_s
                 and inspected < max(MIN_PICTURES, 2 * inspected_then)
             ):
                 return
             if model_then != model_pk:
                 self._board.clear(PROBLEM)  # it learned from something else
-        self._looked = (model_pk, day, inspected, now)
+        self._looked = (model_pk, day, inspected)
+        self._next_s = now + _LOOK_AT_MANY_EVERY_S
         try:
             pictures, card = self._sample(model_pk, day)
         except StoreError:
-            return  # whoever writes to the books tells of it; the next look is in ten minutes
+            return  # whoever writes to the books tells of it
+        if inspected < MOST_PICTURES:
+            self._next_s = now + LOOK_EVERY_S
         self.found = assess(day, model, pictures, _reference(card))
         self._tell()
 

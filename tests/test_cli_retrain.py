@@ -131,6 +131,7 @@ def test_the_table_has_the_figures_without_related_pictures_where_there_are_any(
         suspects=(),
         replay=Replay(3, 0, (), older=2),
         problems=(),
+        both_ways=(("anomaly/a.jpg", "normal/a.png"),),
     )
     retrain._print(result)
     told = capsys.readouterr().out
@@ -142,6 +143,8 @@ def test_the_table_has_the_figures_without_related_pictures_where_there_are_any(
         related
     )
     assert ("8 anomalies and 8 normals are left" in told) == bool(related)
+    assert "1 pictures are there twice" in told
+    assert "  anomaly: anomaly/a.jpg\n   normal: normal/a.png\n" in told
     assert "0 would be judged otherwise; 2 older pictures were not judged again\n" in told
 
 

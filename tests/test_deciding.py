@@ -173,14 +173,14 @@ class TestReviews:
 
 
 class TestThresholds:
-    """Six cracks and six normals; the champion's own threshold is 0.5, the challenger's 0.1."""
+    """Ten cracks and ten normals; the champion's own threshold is 0.5, the challenger's 0.1."""
 
-    labels = np.repeat(np.array([1, 0], np.int8), 6)
-    champion = np.array([0.9] * 5 + [0.3] + [0.2] * 6)
-    challenger = np.array([0.9] * 5 + [0.05] + [0.02] * 6)
+    labels = np.repeat(np.array([1, 0], np.int8), 10)
+    champion = np.array([0.9] * 9 + [0.3] + [0.2] * 10)
+    challenger = np.array([0.9] * 9 + [0.05] + [0.02] * 10)
 
     def judged(self, folder: Path, **changes: object) -> Judged:
-        plan = plan_of(folder, self.labels, np.zeros(12, bool))
+        plan = plan_of(folder, self.labels, np.zeros(20, bool))
         met = Champion("old", 0.5, self.champion, "")
         return judge(asked(**changes), plan, self.challenger, own(0.1), met)
 
@@ -193,7 +193,7 @@ class TestThresholds:
     def test_what_the_champions_was_tuned_for_is_said_to_be_no_longer_promised(
         self, tmp_path: Path
     ) -> None:
-        plan = plan_of(tmp_path, self.labels, np.zeros(12, bool))
+        plan = plan_of(tmp_path, self.labels, np.zeros(20, bool))
         tuned = guarantee("max_false_alarms_per_1000", 5.0)
         met = Champion("old", 0.5, self.champion, "", tuned)
         told = "tuned for max_false_alarms_per_1000 5, which nobody has promised of this one's"
@@ -285,6 +285,18 @@ def test_where_no_crack_has_two_honest_scores_nothing_is_promoted_and_a_way_out_
     assert not verdict.promoted
     assert "--promote always" in verdict.reason
     assert verdict.positions.tolist() == list(range(6, 12))
+
+
+@pytest.mark.parametrize("rare", [0, 1])
+def test_nine_of_a_class_prove_nothing_and_ten_may(rare: int, tmp_path: Path) -> None:
+    for count, promote, promoted in ((9, "auto", False), (10, "auto", True), (9, "always", True)):
+        labels = np.array([rare] * count + [1 - rare] * 30, np.int8)
+        plan = plan_of(tmp_path, labels, np.zeros(len(labels), bool))
+        scores = np.where(labels == 1, 0.9, 0.1)
+        met = Champion("old", 0.5, scores, "")
+        verdict = judge(asked(promote=promote), plan, scores, own(0.5), met)
+        assert verdict.promoted is promoted
+        assert ("fewer than 10 of a class prove nothing" in verdict.reason) is (count < 10)
 
 
 # Dies by SIGKILL where it would rename a file to be the champion's pointer, if it is told to.

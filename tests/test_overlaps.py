@@ -107,6 +107,14 @@ def kin_of(equal_to: list[int], copy_of: list[int], overlaps: list[list[int]]) -
     )
 
 
+def test_one_picture_under_both_labels_is_told_once_for_each_that_there_is() -> None:
+    labels = np.array([1, 0, 0, 1, 1, 0, 0, 1], dtype=np.int8)
+    copy_of = [0, 1, 0, 3, 4, 3, 3, 7]  # 0 and 2; 3, 5 and 6
+    kin = kin_of(list(range(8)), copy_of, [[1, 7]])
+    assert dataset.labelled_both_ways(kin, labels) == [(0, 2), (3, 5)]
+    assert dataset.labelled_both_ways(kin, np.zeros(8, np.int8)) == []
+
+
 def test_leaks_are_what_random_splits_divide_on_average() -> None:
     """Held against 4,000 splits that were really drawn."""
     random = np.random.default_rng(1)

@@ -227,12 +227,27 @@ def _print(result: Result) -> None:
         )
     if result.champion is not None:
         click.echo(f"champion was {result.champion.model}")
+    _print_both_ways(result)
     _print_suspects(result)
     _print_flips(result)
     click.echo(f"{result.model}: {result.reason}")
     if result.promoted:
         click.echo("'crackwatch models rollback' undoes it")
     click.echo(f"took {result.seconds:.0f} s")
+
+
+def _print_both_ways(result: Result) -> None:
+    if not result.both_ways:
+        return
+    click.echo(
+        f"{len(result.both_ways)} pictures are there twice, encoded or exposed anew, under both "
+        "labels; both were learned from"
+    )
+    for anomaly, normal in result.both_ways[:_LISTED]:
+        click.echo(f"  anomaly: {anomaly}")
+        click.echo(f"   normal: {normal}")
+    if len(result.both_ways) > _LISTED:
+        click.echo(f"  and {len(result.both_ways) - _LISTED} more (--format json lists them all)")
 
 
 def _print_suspects(result: Result) -> None:

@@ -264,8 +264,6 @@ def import_command(table: Path, by: str | None, config: str | None, output_forma
     """
     settings = load_settings(config)
     spoken_by = who(by)
-    from datetime import UTC, datetime
-
     from crackwatch.errors import UsageError
     from crackwatch.review import exchange, rendering
 
@@ -274,7 +272,7 @@ def import_command(table: Path, by: str | None, config: str | None, output_forma
         content = table.read_bytes()
     except OSError as exc:
         raise UsageError(f"{name}: cannot be read: {exc.strerror}", "Name a CSV file.") from exc
-    parsed = exchange.parse(content, name, settings.station.tz, datetime.now(UTC))
+    parsed = exchange.parse(content, name, settings.station.tz)
     with _station(settings, writable=True) as station, progress_bar("checking, marking") as show:
         marker = station.marker()
         importer = exchange.Importer(

@@ -32,7 +32,7 @@ from crackwatch.dataset.folders import (
 )
 from crackwatch.dataset.folds import folds
 from crackwatch.dataset.importing import Imported, import_folder
-from crackwatch.dataset.kinship import Kinship, Leaks, groups, kinship, leaks
+from crackwatch.dataset.kinship import Kinship, Leaks, groups, kinship, labelled_both_ways, leaks
 from crackwatch.dataset.origins import name_of, photograph_of
 from crackwatch.dataset.overlaps import Landmarks, overlaps
 from crackwatch.dataset.pictures import Pictures, PixelCache, load, require_enough
@@ -62,6 +62,7 @@ __all__ = [
     "import_folder",
     "import_photographs",
     "kinship",
+    "labelled_both_ways",
     "leaks",
     "list_files",
     "load",

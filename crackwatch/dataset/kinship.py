@@ -116,6 +116,21 @@ def _same_texture(pictures: Pictures, one: int, other: int) -> bool:
     )
 
 
+def labelled_both_ways(kin: Kinship, labels: NDArray[np.int8]) -> list[tuple[int, int]]:
+    """Of each picture that is there encoded or exposed anew under the other label, one of each.
+
+    Pairs of positions, of an anomaly and a normal. Equal pixels under two labels are no pictures
+    but ``Pictures.contradictions``.
+    """
+    firsts: tuple[dict[int, int], dict[int, int]] = ({}, {})  # by label: first position of a copy
+    for position, (copy, label) in enumerate(
+        zip(kin.copy_of.tolist(), labels.tolist(), strict=True)
+    ):
+        firsts[label].setdefault(copy, position)
+    normal, anomaly = firsts
+    return [(position, normal[copy]) for copy, position in anomaly.items() if copy in normal]
+
+
 # ----------------------------------------------------------------------------------------- leaks
 
 

@@ -6,9 +6,10 @@ difference of the two cumulative distributions: 0 where they are alike, 1 where 
 Drift is raised only where it is both more than chance explains and large:
 
 - Chance. The p-value must be below ``ALPHA`` over the number of tests, Bonferroni's bound: three
-  measures on each of a year's days, so that a station whose pictures do not change is called
-  drifting by chance in one year of twenty at most. Pictures of one wall are alike and do not count
-  as independent: ``WALL`` of them count as one (Kish's design effect, Survey Sampling, 1965).
+  measures on each of a year's days, ``LOOKS`` for each day, so that a station whose pictures do not
+  change is called drifting by chance in one year of twenty at most. Pictures of one wall are alike
+  and do not count as independent: ``WALL`` of them count as one (Kish's design effect, Survey
+  Sampling, 1965).
 - Size. With thousands of pictures a day every difference is more than chance. Only a distance of
   ``FLOOR`` or more is told; docs/drift.md has the measurements that it was chosen by.
 
@@ -35,6 +36,9 @@ from crackwatch.reported import DayDrift
 
 ALPHA: Final = 0.05  # of calling a station drifting by chance, once in a year of days
 FAMILY_DAYS: Final = 365
+# The station looks again and again while a day's pictures come in. These looks share most of their
+# pictures: together they err as often as so many that share none (docs/drift.md has the trial).
+LOOKS: Final = 7
 MEASURES: Final = ("brightness", "sharpness", "score")
 WALL: Final = 5  # pictures that count as one, for they show the same wall in the same light
 FLOOR: Final = 0.2
@@ -71,7 +75,7 @@ def assess(
             DayDrift(day, model, measure, len(pictures), DriftFinding.NO_REFERENCE)
             for measure in MEASURES
         )
-    tests = len(MEASURES) * max(days, FAMILY_DAYS)
+    tests = len(MEASURES) * LOOKS * max(days, FAMILY_DAYS)
     scores = [each.score for each in pictures if each.score is not None]
     below = [score for score in scores if score < reference.threshold]
     share = (len(scores) - len(below)) / len(pictures) if pictures else 0.0

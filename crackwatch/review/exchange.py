@@ -130,7 +130,7 @@ def unguarded(cell: str) -> str:
 # ------------------------------------------------------------------------------------- reading
 
 
-def parse(content: bytes, name: str, zone: tzinfo, now: datetime) -> Table:
+def parse(content: bytes, name: str, zone: tzinfo) -> Table:
     """The labels of a CSV file in UTF-8, with or without a byte order mark; columns are separated
     by comma, semicolon or tab. A time without offset is the station's, ``zone``.
 
@@ -166,7 +166,7 @@ def parse(content: bytes, name: str, zone: tzinfo, now: datetime) -> Table:
             if not named.get("label", "").strip():
                 without_label += 1
                 continue
-            row, complaints = _row(begins, named, zone, now)
+            row, complaints = _row(begins, named, zone)
             wrong += complaints
             if row is not None:
                 rows.append(row)
@@ -200,9 +200,7 @@ def _header(cells: Sequence[str], where: str) -> list[str]:
     return columns
 
 
-def _row(
-    line: int, cells: dict[str, str], zone: tzinfo, now: datetime
-) -> tuple[Row | None, list[str]]:
+def _row(line: int, cells: dict[str, str], zone: tzinfo) -> tuple[Row | None, list[str]]:
     """One row, or everything that is wrong with it."""
     wrong: list[str] = []
 
@@ -233,9 +231,7 @@ def _row(
             complain("at", f"{cell('at')!r} is not an ISO 8601 time: 2026-11-23T14:30:00+01:00")
         else:
             at = at if at.tzinfo else at.replace(tzinfo=zone)
-            if at > now:
-                complain("at", f"{cell('at')!r} lies in the future")
-            elif at < _FIRST:
+            if at < _FIRST:
                 complain("at", f"{cell('at')!r} lies before 1970")
 
     def digest(column: str) -> bytes | None:
@@ -285,8 +281,10 @@ class Importer:
         marker: Marker,
         by: str,
         photographs: PhotographMarker,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         """``by`` is who is meant where a row names nobody; ``photographs`` marks those."""
+        self._now = now
         self._photographs = photographs
         self._books = books
         self._copies = copies
@@ -333,6 +331,7 @@ class Importer:
     def _mark(self, picture: Picture, row: Row) -> bool:
         """Whether anything is recorded that was not there before. Raises UsageError."""
         by = row.by or self._by
+        self._refuse_future(picture, row)
         if row.photograph is not None and row.box is not None:
             x, y, w, h = map(int, row.box.split(","))
             cutout = Cutout(row.photograph, x, y, w, h)
@@ -356,6 +355,19 @@ class Importer:
                 "Leave column box empty.",
             )
         return self._marker.mark(picture, row.label, by, row.note, row.at).changed
+
+    def _refuse_future(self, picture: Picture, row: Row) -> None:
+        """A label of tomorrow would count above every label of today.
+
+        One that is in the books already may stay: the clock was wrong when it was given.
+        """
+        if row.at is None or row.at <= self._now():
+            return
+        if row.at not in {each.at for each in self._books.history(picture.sha256)}:
+            raise UsageError(
+                f"column at: {row.at.isoformat()} lies in the future",
+                "Write down when it was given, or leave the cell empty: it is then given now.",
+            )
 
     def _picture(self, row: Row) -> Picture:
         """The picture of a row: the first of its id, its path and its copy that has its hash."""

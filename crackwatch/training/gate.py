@@ -16,6 +16,9 @@ from scipy.stats import binomtest
 SIGNIFICANCE = 0.05
 RESAMPLES = 2000
 
+# With fewer of a class, a model that misses every third crack looks like one that misses none.
+ENOUGH_TO_COMPARE = 10
+
 # A reviewed label is contradicted where the score, out of fold, gives at least these odds against
 # it. Where surely more than this part of them is, somebody should look before they are believed.
 CONTRADICTED_FROM = 0.95
@@ -51,6 +54,12 @@ class Comparison:
     def objections(self) -> list[str]:
         """Why the challenger must not be promoted, for a person; empty if nothing speaks against it."""
         found = []
+        if min(self.anomalies, self.normals) < ENOUGH_TO_COMPARE:
+            found.append(
+                f"{self.anomalies} cracks and {self.normals} normals have an honest score of both: "
+                f"fewer than {ENOUGH_TO_COMPARE} of a class prove nothing (--promote always takes it "
+                "unproved)"
+            )
         if self.challenger_escapes > self.champion_escapes:
             found.append(
                 f"it misses {self.challenger_escapes} of {self.anomalies} known cracks, "

@@ -84,6 +84,8 @@ class Plan:
     leaks: Leaks | None = None  # what a split by chance would have divided; None without folds
     taught: NDArray[np.bool_] | None = None  # (N,) what the parent knows: no fold undoes that
     scale: Scale | None = None  # None: nobody knows
+    # positions of an anomaly and a normal that are one picture, encoded anew
+    both_ways: tuple[tuple[int, int], ...] = ()
 
 
 def make_plan(
@@ -118,6 +120,7 @@ def make_plan(
         train=everything,
         held=np.empty(0, np.intp),
         leaks=dataset.leaks(kin, pictures.labels, fold_of),
+        both_ways=tuple(dataset.labelled_both_ways(kin, pictures.labels)),
     )
 
 

@@ -22,6 +22,7 @@ from scipy.special import expit
 from crackwatch import dataset, evaluation, learned, locking
 from crackwatch.dataset import Decode, Leaks, Problem
 from crackwatch.errors import LockedError, ModelError
+from crackwatch.escaping import path_text
 from crackwatch.evaluation import Measures
 from crackwatch.registry import Card, Registry, new_id
 from crackwatch.runtime import Classifier
@@ -117,6 +118,7 @@ class Result:
     suspects: tuple[Suspect, ...]
     replay: Replay
     problems: tuple[Problem, ...]
+    both_ways: tuple[tuple[str, str], ...]  # one picture, encoded anew: as anomaly, as normal
 
     def as_json(self) -> dict[str, Any]:
         """The document of ``retrain --format json``."""
@@ -135,6 +137,9 @@ class Result:
             "suspects": [asdict(suspect) for suspect in self.suspects],
             "replay": self.replay.as_json(),
             "problems": [asdict(problem) for problem in self.problems],
+            "labelled_both_ways": [
+                {"anomaly": anomaly, "normal": normal} for anomaly, normal in self.both_ways
+            ],
         }
 
 
@@ -329,6 +334,10 @@ def _publish(
         suspects=suspects,
         replay=replay,
         problems=pictures.problems + pictures.contradictions,
+        both_ways=tuple(
+            (path_text(pictures.paths[anomaly]), path_text(pictures.paths[normal]))
+            for anomaly, normal in plan.both_ways
+        ),
     )
 
 
