@@ -16,12 +16,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
 from crackwatch.domain import Filing, Fingerprint, MoveResult, Place, QuarantineReason
 from crackwatch.errors import SystemFault
+from crackwatch.filing import contents, sidecars
 from crackwatch.filing import mover as mover_module
 from crackwatch.filing.mover import Mover
 from crackwatch.filing.names import DayDestinations
@@ -501,11 +503,16 @@ def test_an_unfinished_copy_does_not_outlive_a_source_that_was_taken_away(
     assert bench.files() == ({} if taken == "deleted" else {"inbox/a.jpg": OTHER})
 
 
-EFFECTS = {
-    "os": ["open", "mkdir", "unlink", "rename", "write", "utime", "fchmod", "fsync"],
-    "durable": ["rename_noreplace", "syncfs"],
-    "syncing": ["fsync_folder"],
-}
+OS = ["open", "mkdir", "unlink", "rename", "write", "utime", "fchmod", "fsync"]
+RENAMES = ["rename_noreplace", "syncfs"]
+EFFECTS: list[tuple[ModuleType, str, list[str]]] = [
+    (mover_module, "os", OS),
+    (mover_module, "durable", RENAMES),
+    (mover_module, "syncing", ["fsync_folder"]),
+    (contents, "os", OS),
+    (sidecars, "os", OS),
+    (sidecars, "durable", RENAMES),
+]
 
 
 class Mortal:
@@ -517,11 +524,11 @@ class Mortal:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, die_at: int, *, after: bool) -> None:
         self._left, self._after = die_at, after
         self.died = False
-        for module, names in EFFECTS.items():
-            real = getattr(mover_module, module)
-            wrapped = {name: self._mortal(getattr(real, name)) for name in names}
-            monkeypatch.setattr(mover_module, module, _Overlay(real, wrapped))
-        monkeypatch.setattr(mover_module, "open", self._mortal(builtins.open), raising=False)
+        for module, name, effects in EFFECTS:
+            real = getattr(module, name)
+            wrapped = {effect: self._mortal(getattr(real, effect)) for effect in effects}
+            monkeypatch.setattr(module, name, _Overlay(real, wrapped))
+        monkeypatch.setattr(sidecars, "open", self._mortal(builtins.open), raising=False)
 
     def _mortal(self, real: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
@@ -649,7 +656,7 @@ def test_a_fault_of_the_disk_leaves_no_half_copy_and_is_the_stations(
         def failing(*_: object) -> int:
             raise OSError(code, os.strerror(code))
 
-        monkeypatch.setattr(mover_module, "os", _Overlay(os, {"write": failing}))
+        monkeypatch.setattr(contents, "os", _Overlay(os, {"write": failing}))
         with pytest.raises(SystemFault) as caught:
             bench.mover.file(demand)
         full = error in ("ENOSPC", "EDQUOT")

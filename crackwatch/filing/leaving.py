@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import itertools
-import json
 import os
 import stat
 from collections.abc import Callable, Mapping
@@ -20,13 +19,9 @@ from crackwatch import syncing
 from crackwatch.domain import OVERLAY_SUFFIX, Departure, DepartureResult, Place
 from crackwatch.errors import SystemFault
 from crackwatch.escaping import path_text
-from crackwatch.filing import durable
-from crackwatch.filing.names import NAME_MAX_BYTES, SIDECAR_SUFFIX, fit
-
-_COPY_CHUNK_BYTES = 1 << 20
-_SIDECAR_MAX_BYTES = 1 << 20
-_COARSEST_MTIME_NS = 2_000_000_000  # FAT keeps every other second
-_NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
+from crackwatch.filing import contents, durable, sidecars
+from crackwatch.filing.contents import COARSEST_MTIME_NS, NOT_THERE
+from crackwatch.filing.names import NAME_MAX_BYTES, fit
 
 
 class Leaver:
@@ -108,7 +103,7 @@ class Leaver:
         try:
             return os.lstat(self.path(each)).st_dev != os.stat(self._inbox).st_dev
         except OSError as exc:
-            if exc.errno in _NOT_THERE:
+            if exc.errno in NOT_THERE:
                 return False
             raise _fault(exc, self._inbox) from exc
 
@@ -145,25 +140,13 @@ class Leaver:
     def _copied(self, each: Departure, source: bytes, partial: bytes) -> bool:
         reading = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
-            before = os.fstat(reading)
-            flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
-            writing = os.open(partial, flags, 0o600)
-            try:
-                while chunk := os.read(reading, _COPY_CHUNK_BYTES):
-                    view = memoryview(chunk)
-                    while view:
-                        view = view[os.write(writing, view) :]
-                os.utime(writing, ns=(before.st_atime_ns, before.st_mtime_ns))
-                with contextlib.suppress(PermissionError):  # FAT knows no modes
-                    os.fchmod(writing, before.st_mode & 0o777)
-                os.fsync(writing)
-                if os.fstat(writing).st_size != before.st_size:
+            size = os.fstat(reading).st_size
+            with contents.copied(reading, partial) as copy:
+                if os.fstat(copy).st_size != size:
                     return False
-                return inbox_module.sha256_of(writing) == (
+                return inbox_module.sha256_of(copy) == (
                     each.sha256 or inbox_module.sha256_of(reading)
                 )
-            finally:
-                os.close(writing)
         finally:
             os.close(reading)
 
@@ -187,7 +170,7 @@ class Leaver:
             try:
                 durable.rename_noreplace(path, gone)
             except OSError as exc:
-                if exc.errno in _NOT_THERE:
+                if exc.errno in NOT_THERE:
                     return DepartureResult.GONE
                 raise
             self._touched(path)
@@ -243,30 +226,17 @@ class Leaver:
     def _clear_beside(self, each: Departure) -> None:
         """Removes what crackwatch itself put beside the picture, and nothing of anybody else."""
         path = self.path(each)
-        if each.place is Place.QUARANTINED and self._is_our_sidecar(path + SIDECAR_SUFFIX, each):
-            os.unlink(path + SIDECAR_SUFFIX)
+        sidecar = sidecars.beside(path)
+        if each.place is Place.QUARANTINED and self._is_our_sidecar(sidecar, each):
+            os.unlink(sidecar)
         if each.place is Place.FLAGGED and each.tiled:
             with contextlib.suppress(FileNotFoundError, IsADirectoryError):
                 os.unlink(path + OVERLAY_SUFFIX)
 
     def _is_our_sidecar(self, sidecar: bytes, each: Departure) -> bool:
-        try:
-            descriptor = os.open(
-                sidecar, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-            )
-            with open(descriptor, "rb") as file:
-                status = os.fstat(descriptor)
-                if not stat.S_ISREG(status.st_mode) or status.st_size > _SIDECAR_MAX_BYTES:
-                    return False
-                document = json.loads(file.read())
-        except OSError as exc:
-            if exc.errno in inbox_module.SYSTEM_ERRNOS:
-                raise
-            return False
-        except (ValueError, RecursionError):
-            return False
+        document = sidecars.read(sidecar)
         return (
-            isinstance(document, dict)
+            document is not None
             and document.get("id") == each.inspection_id
             and "reason" in document
         )
@@ -287,7 +257,7 @@ class Leaver:
         try:
             status = os.lstat(path)
         except OSError as exc:
-            if exc.errno in _NOT_THERE:
+            if exc.errno in NOT_THERE:
                 return False
             raise
         if not stat.S_ISREG(status.st_mode) or status.st_size != each.size_bytes:
@@ -303,7 +273,7 @@ class Leaver:
         try:
             status = os.fstat(descriptor)
             if each.sha256 is None:  # too big to have been read: what stat says must do
-                return abs(status.st_mtime_ns - each.mtime_ns) < _COARSEST_MTIME_NS
+                return abs(status.st_mtime_ns - each.mtime_ns) < COARSEST_MTIME_NS
             return inbox_module.sha256_of(descriptor) == each.sha256
         finally:
             os.close(descriptor)
@@ -313,12 +283,12 @@ class Leaver:
         try:
             status = os.lstat(target)
         except OSError as exc:
-            if exc.errno in _NOT_THERE:
+            if exc.errno in NOT_THERE:
                 return False
             raise
         return (
             stat.S_ISREG(status.st_mode)
-            and abs(status.st_mtime_ns - each.mtime_ns) < _COARSEST_MTIME_NS
+            and abs(status.st_mtime_ns - each.mtime_ns) < COARSEST_MTIME_NS
             and self._matches(target, each)
         )
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import itertools
-import json
 import os
 import stat
 from collections.abc import Callable
@@ -22,15 +21,9 @@ from crackwatch import syncing
 from crackwatch.domain import Filed, Fingerprint, MoveResult, Place, QuarantineReason
 from crackwatch.errors import SystemFault
 from crackwatch.escaping import path_text
-from crackwatch.filing import durable
-from crackwatch.filing.names import NAME_MAX_BYTES, SIDECAR_SUFFIX, fit
-
-_COPY_CHUNK_BYTES = 1 << 20
-_SIDECAR_MAX_BYTES = 1 << 20
-_COARSEST_MTIME_NS = 2_000_000_000  # FAT keeps every other second
-
-# The name leads nowhere any more: something else has taken its place or that of a folder above it.
-_NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
+from crackwatch.filing import contents, durable, sidecars
+from crackwatch.filing.contents import COARSEST_MTIME_NS, NOT_THERE
+from crackwatch.filing.names import NAME_MAX_BYTES, fit
 
 
 class Demand(Protocol):
@@ -141,7 +134,7 @@ class Mover:
         except OSError as exc:
             if exc.errno == errno.EXDEV:
                 return self._move_across(demand, source, destination)
-            if exc.errno in _NOT_THERE:
+            if exc.errno in NOT_THERE:
                 return self._without_source(demand, destination)
             raise
         self._touched(source, destination)
@@ -214,7 +207,7 @@ class Mover:
         try:
             reading = inbox_module.open_beneath(folder, os.path.relpath(source, self._inbox))
         except OSError as exc:
-            if exc.errno in _NOT_THERE:
+            if exc.errno in NOT_THERE:
                 return False
             raise
         finally:
@@ -223,28 +216,15 @@ class Mover:
             before = os.fstat(reading)
             if not stat.S_ISREG(before.st_mode):
                 return False
-            writing = os.open(
-                partial, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
-            )
-            try:
-                while chunk := os.read(reading, _COPY_CHUNK_BYTES):
-                    view = memoryview(chunk)
-                    while view:
-                        view = view[os.write(writing, view) :]
-                os.utime(writing, ns=(before.st_atime_ns, before.st_mtime_ns))
-                with contextlib.suppress(PermissionError):  # FAT knows no modes
-                    os.fchmod(writing, before.st_mode & 0o777)
-                os.fsync(writing)
+            with contents.copied(reading, partial) as copy:
                 if demand.sha256 is None:  # too big to have been read: what stat says must do
                     found = Fingerprint.of(os.fstat(reading))
                     return (
                         found == Fingerprint.of(before)
                         and found.same_identity(demand.fingerprint)
-                        and os.fstat(writing).st_size == found.size_bytes
+                        and os.fstat(copy).st_size == found.size_bytes
                     )
-                return inbox_module.sha256_of(writing) == demand.sha256
-            finally:
-                os.close(writing)
+                return inbox_module.sha256_of(copy) == demand.sha256
         finally:
             os.close(reading)
 
@@ -315,7 +295,7 @@ class Mover:
         try:
             status = os.lstat(path)
         except OSError as exc:
-            if exc.errno in _NOT_THERE:
+            if exc.errno in NOT_THERE:
                 return False
             raise
         return stat.S_ISREG(status.st_mode) and Fingerprint.of(status).same_identity(
@@ -327,7 +307,7 @@ class Mover:
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as exc:
-            if exc.errno in _NOT_THERE or exc.errno == errno.ENXIO:
+            if exc.errno in NOT_THERE or exc.errno == errno.ENXIO:
                 return False
             raise
         try:
@@ -338,7 +318,7 @@ class Mover:
             if found.size_bytes != demand.fingerprint.size_bytes:
                 return False
             if demand.sha256 is None:
-                return abs(found.mtime_ns - demand.fingerprint.mtime_ns) < _COARSEST_MTIME_NS
+                return abs(found.mtime_ns - demand.fingerprint.mtime_ns) < COARSEST_MTIME_NS
             return inbox_module.sha256_of(descriptor) == demand.sha256
         finally:
             os.close(descriptor)
@@ -377,11 +357,11 @@ class Mover:
             if os.path.isdir(self._folders[demand.place]):
                 return False
             raise
-        sidecar = destination + SIDECAR_SUFFIX
+        sidecar = sidecars.beside(destination)
         return (
             demand.place is not Place.QUARANTINED
             or not self._exists(sidecar)
-            or self._is_our_sidecar(sidecar, demand)
+            or sidecars.is_the_rows(sidecar, demand.id, demand.source)
         )
 
     def _make_folder(self, folder: bytes) -> None:
@@ -398,55 +378,19 @@ class Mover:
                 raise
         self._touched(folder)
 
-    # -------------------------------------------------------------------------------- sidecars
-
     def _write_sidecar(self, demand: Demand, destination: bytes) -> None:
         """Puts the reason beside a quarantined picture; rewritten from the row each time."""
         if demand.place is not Place.QUARANTINED or demand.reason is None:
             return
-        document = {
-            "id": demand.id,
-            "source": path_text(demand.source),
-            "reason": demand.reason.value,
-            "detail": demand.detail,
-            "sha256": demand.sha256.hex() if demand.sha256 else None,
-        }
-        folder, sidecar = os.path.dirname(destination), destination + SIDECAR_SUFFIX
-        partial = os.path.join(folder, inbox_module.OWN_PREFIX + b"%d.json.part" % demand.id)
-        text = json.dumps(document, ensure_ascii=False, indent=2) + "\n"
-        try:
-            with open(partial, "wb") as file:
-                file.write(text.encode())
-                file.flush()
-                os.fsync(file.fileno())
-            if self._is_our_sidecar(sidecar, demand):
-                os.rename(partial, sidecar)
-            else:
-                durable.rename_noreplace(partial, sidecar)
-        except FileExistsError:
-            pass  # a person's file since a moment ago: it stays, and the row has the reason
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(partial)
-        self._touched(sidecar)
-
-    def _is_our_sidecar(self, sidecar: bytes, demand: Demand) -> bool:
-        """Whether this row's sidecar stands there, or what an interrupted rename left of it."""
-        try:
-            status = os.lstat(sidecar)
-            if durable.is_reservation(status):
-                return True
-            if not stat.S_ISREG(status.st_mode) or status.st_size > _SIDECAR_MAX_BYTES:
-                return False
-            with open(sidecar, "rb") as file:
-                document = json.loads(file.read())
-        except (FileNotFoundError, ValueError):
-            return False
-        return (
-            isinstance(document, dict)
-            and document.get("id") == demand.id
-            and document.get("source") == path_text(demand.source)
+        sidecars.write(
+            destination,
+            demand.id,
+            demand.source,
+            demand.reason,
+            demand.detail,
+            demand.sha256,
         )
+        self._touched(destination)
 
 
 def _remove(path: bytes) -> None:

@@ -33,6 +33,8 @@ TESTS: dict[str, tuple[str, ...]] = {
     "crackwatch/pipeline.py": ("test_pipeline", "test_inspector", "test_station_photographs"),
     "crackwatch/batching.py": ("test_batching",),
     "crackwatch/filing/mover.py": ("test_mover", "faults/test_sweep"),
+    "crackwatch/filing/contents.py": ("test_mover", "test_requeue", "faults/test_sweep"),
+    "crackwatch/filing/sidecars.py": ("test_mover", "test_requeue", "faults/test_sweep"),
     "crackwatch/filing/names.py": ("test_names", "test_pipeline"),
     "crackwatch/filing/durable.py": ("test_durable", "test_mover", "faults/test_controls"),
     "crackwatch/syncing.py": ("test_durable", "test_mover", "faults/test_controls"),
