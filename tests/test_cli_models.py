@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from crackwatch import cli
-from crackwatch.errors import EXIT_DONE, EXIT_LOCKED, EXIT_NO_MODEL
+from crackwatch.errors import EXIT_DONE, EXIT_LOCKED, EXIT_NO_MODEL, EXIT_USAGE
 from crackwatch.registry import Registry
 from tests.model_folders import publish
 
@@ -116,6 +116,35 @@ def test_the_card_tells_who_promoted_and_went_back_and_why(registry: Registry, m
     assert promoted.figures == {"in_place_of": "two"}
     assert (back.what, back.decided_by, back.reason) == ("rollback", "ben", "flags every shadow")
     assert "rollback, by ben: flags every shadow" in models("show", "two")[1]
+
+
+def test_the_scale_of_a_published_model_can_be_said_and_taken_back(
+    registry: Registry, models: Run
+) -> None:
+    _, out, _ = models("scale", "--mm-per-px", "0.2", "--by", "anna", "--reason", "a ruler")
+    assert out.startswith("two: 0.2 mm a pixel (before: not known)\n")
+    assert (registry.card("two").mm_per_px, registry.card("one").mm_per_px) == (0.2, None)
+    assert "scale 0.2 mm a pixel, by anna: a ruler" in models("show")[1]
+    registry.promote("one")  # another decision leaves it
+    assert registry.decide("two", registry.card("two").decisions[-1]).mm_per_px == 0.2
+    _, out, _ = models("scale", "two", "--unknown")
+    assert out.startswith("two: not known (before: 0.2)\n")
+    assert registry.card("two").mm_per_px is None
+    assert registry.verify("two").id == "two"
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [(), ("--mm-per-px", "0.2", "--unknown"), ("--mm-per-px", "nan"), ("--mm-per-px", "0")],
+)
+def test_a_scale_that_is_none_changes_nothing(
+    registry: Registry, models: Run, asked: tuple[str, ...]
+) -> None:
+    before = (registry.folder_of("two") / "card.json").read_text()
+    status, _, err = models("scale", *asked)
+    assert status == EXIT_USAGE
+    assert "--mm-per-px" in err
+    assert (registry.folder_of("two") / "card.json").read_text() == before
 
 
 @pytest.mark.parametrize("name", ["three", "../one", "champion", ""])

@@ -1,10 +1,11 @@
-"""``crackwatch models``: list, show, promote, roll back and verify."""
+"""``crackwatch models``: list, show, promote, roll back, verify, and say at which scale."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
+from math import isfinite
 from typing import Any
 
 import click
@@ -12,7 +13,7 @@ import click
 from crackwatch.cli.options import config_option, echo_json, format_option, load_settings, who
 from crackwatch.errors import EXIT_DONE, EXIT_NO_MODEL, ModelError, ModelMissing, ModelTampered
 from crackwatch.people import checked_note
-from crackwatch.registry import MODEL_FILE, Card, Decision, Registry
+from crackwatch.registry import MODEL_FILE, SCALE, Card, Decision, Registry
 from crackwatch.tiled_words import rule_text
 
 _HEADLINE = ("f1", "recall", "precision")  # of the figures in a card, those that a list shows
@@ -24,7 +25,7 @@ def _registry(config: str | None) -> Registry:
 
 @click.group(epilog="Example: crackwatch models rollback --config station/config.toml")
 def command() -> None:
-    """List, show, promote, roll back and verify models.
+    """List, show, promote, roll back and verify models, and say at which scale they learned.
 
     The daemon takes a new champion between two batches; it need not be restarted.
     """
@@ -119,6 +120,53 @@ def rollback(config: str | None, by: str | None, reason: str | None) -> None:
     _tell_pointers(registry)
 
 
+@command.command(
+    epilog="Example: crackwatch models scale --mm-per-px 0.2 --reason 'ruler in DSC_0417'"
+)
+@config_option
+@click.option(
+    "--mm-per-px",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="MM",
+    help="What a pixel of the pictures that it learned from shows of the wall.",
+)
+@click.option("--unknown", is_flag=True, help="Nobody knows it after all.")
+@_decision_options
+@click.argument("model_id", metavar="[ID]", required=False)
+def scale(
+    config: str | None,
+    mm_per_px: float | None,
+    unknown: bool,
+    by: str | None,
+    reason: str | None,
+    model_id: str | None,
+) -> None:
+    """Write into a model's card at which scale its pictures were [default: the champion's].
+
+    Photographs of a station that knows its own ([images] mm_per_px) are then brought to it before
+    they are cut into tiles; a running station does so from its next batch on.
+    """
+    if (mm_per_px is None) is not unknown:
+        raise click.UsageError("give either --mm-per-px or --unknown")
+    if mm_per_px is not None and not isfinite(mm_per_px):  # click's ranges hold nan and inf
+        raise click.UsageError(
+            f"--mm-per-px {mm_per_px}: give a length in millimetres, such as 0.2"
+        )
+    registry = _registry(config)
+    chosen = model_id or _champion(registry)
+    card = registry.set_scale(
+        chosen, mm_per_px, decided_by=who(by), reason=checked_note(reason) or "by hand"
+    )
+    known = "not known" if card.mm_per_px is None else f"{card.mm_per_px:g} mm a pixel"
+    before = card.decisions[-1].figures["before"]
+    click.echo(f"{chosen}: {known} (before: {'not known' if before is None else f'{before:g}'})")
+    if card.tiled is not None:
+        click.echo(
+            "Its threshold of photographs was chosen before: see whether it holds, with "
+            "'crackwatch tune --tiles'."
+        )
+
+
 @command.command(epilog="Example: crackwatch models verify")
 @config_option
 @format_option("table", "json")
@@ -203,6 +251,9 @@ def _decided(decision: Decision) -> str:
         before = f"{decision.old_tiled.value:.6g}" if decision.old_tiled else "none"
         rule = rule_text(decision.new_tiled.min_tiles)
         change = f" {before} to {decision.new_tiled.value:.6g}, {rule}"
+    elif decision.what == SCALE:
+        known = decision.mm_per_px
+        change = " not known" if known is None else f" {known:g} mm a pixel"
     when = f"{decision.decided_at:%Y-%m-%d %H:%M:%SZ}"
     return f"{when} {decision.what}{change}, by {decision.decided_by}: {decision.reason}"
 

@@ -2,6 +2,7 @@
 
 from crackwatch.registry.card import (
     MODEL_FILE,
+    SCALE,
     Card,
     DataOrigin,
     Decision,
@@ -20,6 +21,7 @@ from crackwatch.registry.folder import Registry
 
 __all__ = [
     "MODEL_FILE",
+    "SCALE",
     "Card",
     "DataOrigin",
     "Decision",

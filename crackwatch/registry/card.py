@@ -146,11 +146,15 @@ class TiledThreshold(_Part):
     chosen_by: str
 
 
+SCALE = "scale"  # of a decision: what one pixel of the pictures that were learned from shows
+
+
 class Decision(_Part):
     """What was decided of a published model, when, by whom, and on which figures.
 
-    ``what`` is a word such as threshold; ``old`` and ``new`` are there where it was that, and
-    ``old_tiled`` and ``new_tiled`` where it was the threshold of photographs.
+    ``what`` is a word such as threshold; ``old`` and ``new`` are there where it was that,
+    ``old_tiled`` and ``new_tiled`` where it was the threshold of photographs, ``mm_per_px`` where
+    it was ``SCALE``: None, that nobody knows it after all.
     """
 
     what: str
@@ -161,6 +165,7 @@ class Decision(_Part):
     new: Threshold | None = None
     old_tiled: TiledThreshold | None = None
     new_tiled: TiledThreshold | None = None
+    mm_per_px: float | None = Field(default=None, gt=0)
     figures: Figures = {}
 
 
@@ -215,7 +220,8 @@ class Card(_Part):
     ``Registry.publish``. ``parent`` is the model whose weights training began with;
     ``reference`` what the pictures that it learned from look like, for drift; ``mm_per_px`` their
     scale, millimetres that a pixel shows, None where nobody knows.
-    ``decisions``, oldest first, and the two thresholds are all that changes once it is published.
+    ``decisions``, oldest first, and what they decide (the two thresholds, the scale) are all that
+    changes once it is published.
     """
 
     schema_version: int = SCHEMA_VERSION

@@ -33,6 +33,7 @@ from crackwatch.errors import ModelError, ModelMissing, ModelTampered
 from crackwatch.registry.card import (
     CARD_FILE,
     MODEL_FILE,
+    SCALE,
     Card,
     Decision,
     Figures,
@@ -323,6 +324,21 @@ class Registry:
                 old_tiled=self.card(model_id).tiled,
                 new_tiled=tiled,
                 figures=figures or {},
+            )
+            return self.decide(model_id, decision)
+
+    def set_scale(
+        self, model_id: str, mm_per_px: float | None, *, decided_by: str, reason: str
+    ) -> Card:
+        """Says of a published model at which scale its pictures were, or that nobody knows."""
+        with self.lock():
+            decision = Decision(
+                what=SCALE,
+                decided_at=datetime.now(UTC),
+                decided_by=decided_by,
+                reason=reason,
+                mm_per_px=mm_per_px,
+                figures={"before": self.card(model_id).mm_per_px},
             )
             return self.decide(model_id, decision)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass
 
-from crackwatch.registry.card import Card, Decision, is_id
+from crackwatch.registry.card import SCALE, Card, Decision, is_id
 
 _NOBODY = "-"  # in .promotion, where there was no champion; no id can be that
 
@@ -41,11 +41,12 @@ class Promotion:
 
 
 def decided(card: Card, decision: Decision) -> Card:
-    """The card with the decision as its last, and with the thresholds that it gives, if it does."""
+    """The card with the decision as its last, and with the thresholds or the scale that it gives."""
     return card.model_copy(
         update={
             "threshold": decision.new or card.threshold,
             "tiled": decision.new_tiled or card.tiled,
+            "mm_per_px": decision.mm_per_px if decision.what == SCALE else card.mm_per_px,
             "decisions": (*card.decisions, decision),
         }
     )
