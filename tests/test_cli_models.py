@@ -55,10 +55,19 @@ def test_list_as_json_has_the_promised_keys(registry: Registry, models: Run) -> 
 def test_list_shows_the_champion_with_a_star(registry: Registry, models: Run) -> None:
     _, out, err = models("list")
     header, first, second = out.splitlines()
-    assert header.split() == ["id", "created", "sha256", "f1", "recall", "precision"]
+    assert header.split() == [
+        "id",
+        "created",
+        "sha256",
+        "f1",
+        "recall",
+        "precision",
+        "measured",
+        "on",
+    ]
     assert first.split()[:2] == ["<", "one"]
     assert second.split()[:2] == ["*", "two"]
-    assert second.split()[-3:] == ["0.9700", "0.9600", "0.9800"]
+    assert second.split()[4:7] == ["0.9700", "0.9600", "0.9800"]
     assert err == ""
 
 

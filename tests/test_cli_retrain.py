@@ -132,6 +132,7 @@ def test_the_table_has_the_figures_without_related_pictures_where_there_are_any(
         replay=Replay(3, 0, (), older=2),
         problems=(),
         both_ways=(("anomaly/a.jpg", "normal/a.png"),),
+        tells_drift=not related,
     )
     retrain._print(result)
     told = capsys.readouterr().out
@@ -143,8 +144,9 @@ def test_the_table_has_the_figures_without_related_pictures_where_there_are_any(
         related
     )
     assert ("8 anomalies and 8 normals are left" in told) == bool(related)
-    assert "1 pictures are there twice" in told
+    assert "1 picture is there twice" in told
     assert "  anomaly: anomaly/a.jpg\n   normal: normal/a.png\n" in told
+    assert ("with this model drift cannot be told" in told) == bool(related)
     assert "0 would be judged otherwise; 2 older pictures were not judged again\n" in told
 
 

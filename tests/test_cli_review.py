@@ -19,7 +19,7 @@ import pytest
 from crackwatch.cli import execute, retrain
 from crackwatch.config_file import load
 from crackwatch.domain import ReviewBand
-from crackwatch.errors import EXIT_DONE, EXIT_NO_DATABASE, EXIT_USAGE
+from crackwatch.errors import EXIT_DONE, EXIT_FOUND, EXIT_NO_DATABASE, EXIT_USAGE
 from crackwatch.review.exchange import guarded, unguarded
 from tests.station import Station, jpeg
 
@@ -297,6 +297,7 @@ def test_export_and_import_are_a_round_trip(shell: Shell, tmp_path: Path) -> Non
     assert shell.json("import", table) == {
         "marked": 0,
         "unchanged": 3,
+        "contradictory": 1,
         "without_label": 0,
         "ignored_columns": [],
         "refused": [],
@@ -425,7 +426,7 @@ def test_a_label_of_the_future_is_refused_by_itself_and_kept_where_a_wrong_clock
 ) -> None:
     tomorrow = datetime.now(UTC) + timedelta(days=1)
     rows = f"path,label,by,at\ncrack.jpg,ok,ben,{tomorrow.isoformat()}\nwall.jpg,crack,ben,\n"
-    done = shell.json("import", shell.table(rows))
+    done = shell.json("import", shell.table(rows), status=EXIT_FOUND)
     (refused,) = done["refused"]
     assert (done["marked"], refused["line"], refused["what"]) == (1, 2, "crack.jpg")
     assert "lies in the future" in refused["reason"]
@@ -457,7 +458,7 @@ def test_pictures_that_cannot_be_marked_are_refused_and_the_others_marked(shell:
         f"2,,crack,{'0' * 64}\n"
         ",wall.jpg,,\n"
     )
-    result = shell.json("import", table)
+    result = shell.json("import", table, status=EXIT_FOUND)
     assert (result["marked"], result["unchanged"], result["without_label"]) == (1, 0, 1)
     assert [(each["line"], each["what"]) for each in result["refused"]] == [
         (3, "77"),

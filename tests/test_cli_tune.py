@@ -99,6 +99,31 @@ def everything(folder: Path) -> dict[str, bytes]:
 # ---------------------------------------------------------------------------------------- goals
 
 
+def test_undo_puts_back_what_stood_before_and_is_undone_itself(tune: Tune, station: Path) -> None:
+    registry = Registry(station / "models")
+    published = registry.card("one").threshold
+    assert tune(station, "--undo")[0] == 2
+    assert tune(station, "--min-recall", "0.98", "--apply")[0] == 0
+    tuned = registry.card("one").threshold
+    assert tuned != published
+    status, out, _ = tune(station, "--undo", "--by", "anna")
+    assert (status, registry.card("one").threshold) == (0, published)
+    assert f"threshold {published.value:.6g} again (was {tuned.value:.6g})" in out
+    last = registry.card("one").decisions[-1]
+    assert (last.decided_by, last.old, last.new) == ("anna", tuned, published)
+    assert tune.document(station, "--undo")["threshold"] == tuned.value
+    assert registry.card("one").threshold == tuned
+
+    photographs = ("--tiles", "2", "--max-false-alarms-per-1000", "100", "--apply")
+    assert tune(station, *photographs)[0] == 0
+    assert registry.card("one").tiled is not None
+    out = tune(station, "--undo")[1]
+    assert "threshold of photographs none, but that of single pictures, again" in out
+    assert (registry.card("one").tiled, registry.card("one").threshold) == (None, tuned)
+    assert tune(station, "--undo", "--min-recall", "0.98")[0] == 2
+    assert "--undo goes without --min-recall" in tune(station, "--undo", "--min-recall", "0.9")[2]
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [

@@ -22,7 +22,7 @@ from crackwatch.cli.cutting import scissors
 from crackwatch.config_file import load
 from crackwatch.days import Window
 from crackwatch.domain import Label
-from crackwatch.errors import EXIT_USAGE
+from crackwatch.errors import EXIT_FOUND, EXIT_USAGE
 from crackwatch.images.photographs import Tiling, look, open_photograph
 from crackwatch.reported import ReviewTally
 from crackwatch.store.reports import reading
@@ -278,7 +278,7 @@ def test_a_photograph_that_nobody_can_find_again_is_refused_by_itself(shell: Pho
     table = shell.table(shell("export"))
     with closing(sqlite3.connect(shell.station.database)) as connection, connection:
         connection.execute("DELETE FROM reviews")
-    told = shell.json("import", table)
+    told = shell.json("import", table, status=EXIT_FOUND)
     assert told["marked"] == 1
     (refused,) = told["refused"]
     assert "nothing says where the picture is" in refused["reason"]
@@ -286,7 +286,7 @@ def test_a_photograph_that_nobody_can_find_again_is_refused_by_itself(shell: Pho
 
 def test_a_persons_table_may_name_boxes(shell: Photographs) -> None:
     table = shell.table('id,label,box\n1,crack,1\n1,ok,"400,300,50,50"\n1,crack,7\n2,ok,1\n2,ok,\n')
-    told = shell.json("import", table, "--by", "anna")
+    told = shell.json("import", table, "--by", "anna", status=EXIT_FOUND)
     assert told["marked"] == 3
     reasons = [each["reason"] for each in told["refused"]]
     assert ["has boxes 1 to 1" in reasons[0], "is a single picture" in reasons[1]] == [True, True]

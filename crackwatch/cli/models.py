@@ -45,7 +45,8 @@ def list_models(config: str | None, output_format: str) -> None:
     if not entries:
         click.echo(f"{registry.folder}: no models; 'crackwatch init' installs one", err=True)
         return
-    rows = [("", "id", "created", "sha256", *_HEADLINE), *(_row(entry) for entry in entries)]
+    header = ("", "id", "created", "sha256", *_HEADLINE, "measured on")
+    rows = [header, *(_row(entry) for entry in entries)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
@@ -108,6 +109,7 @@ def promote(config: str | None, by: str | None, reason: str | None, model_id: st
     already = decision.figures["in_place_of"] == model_id
     registry.promote(model_id, None if already else decision)
     _tell_pointers(registry)
+    _tell_rejection(registry)
 
 
 @command.command(epilog="Example: crackwatch models rollback --reason 'flags every shadow'")
@@ -118,6 +120,7 @@ def rollback(config: str | None, by: str | None, reason: str | None) -> None:
     registry = _registry(config)
     registry.rollback(_by_hand("rollback", by, reason, registry))
     _tell_pointers(registry)
+    _tell_rejection(registry)
 
 
 @command.command(
@@ -231,7 +234,8 @@ def _entry(
 def _row(entry: dict[str, Any]) -> tuple[str, ...]:
     mark = "*" if entry["champion"] else "<" if entry["previous"] else ""
     splits: dict[str, dict[str, object]] = entry["metrics"]
-    figures: dict[str, object] = splits.get("validation") or next(iter(splits.values()), {})
+    on = "validation" if splits.get("validation") else next(iter(splits), "-")
+    figures: dict[str, object] = splits.get(on, {})
     shown = (figures.get(key) for key in _HEADLINE)
     return (
         mark,
@@ -239,6 +243,7 @@ def _row(entry: dict[str, Any]) -> tuple[str, ...]:
         (entry["created_at"] or "-")[:16],
         (entry["sha256"] or "-")[:12],
         *(f"{value:.4f}" if isinstance(value, float | int) else "-" for value in shown),
+        f"{on}, {figures['n']:,}" if isinstance(figures.get("n"), int) else on,
     )
 
 
@@ -276,6 +281,14 @@ def _by_hand(what: str, by: str | None, reason: str | None, registry: Registry) 
 def _tell_pointers(registry: Registry) -> None:
     click.echo(f"champion  {registry.champion()}")
     click.echo(f"previous  {registry.previous() or '-'}")
+
+
+def _tell_rejection(registry: Registry) -> None:
+    """A model that lost against the champion of its time should not come back unnoticed."""
+    champion = _champion(registry)
+    for each in registry.card(champion).decisions:
+        if each.what == "rejection":
+            click.echo(f"note: {champion} was {each.reason}", err=True)
 
 
 def _print_value(key: str, value: object, depth: int) -> None:

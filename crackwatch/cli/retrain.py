@@ -196,8 +196,8 @@ def _print(result: Result) -> None:
     compared = result.validation
     click.echo(
         f"learned from {result.train['anomaly']} anomalies and {result.train['normal']} normals; "
-        f"compared on {compared['anomaly']} and {compared['normal']} that neither model had "
-        "learned from"
+        f"compared on {compared['anomaly']} and {compared['normal']}, each scored by models that had "
+        "not learned from it"
     )
     if result.leaks is not None:
         from crackwatch.training.planning import leaked
@@ -230,18 +230,28 @@ def _print(result: Result) -> None:
     _print_both_ways(result)
     _print_suspects(result)
     _print_flips(result)
+    if not result.tells_drift:
+        click.echo(
+            "with this model drift cannot be told: too few of its pictures score below its threshold"
+        )
     click.echo(f"{result.model}: {result.reason}")
     if result.promoted:
         click.echo("'crackwatch models rollback' undoes it")
+    elif result.comparison is not None and result.comparison.objections():
+        click.echo(
+            "The champion stays. More labelled pictures help most: 'crackwatch review mark', "
+            "'crackwatch dataset import', and then 'crackwatch retrain' without --quick."
+        )
     click.echo(f"took {result.seconds:.0f} s")
 
 
 def _print_both_ways(result: Result) -> None:
     if not result.both_ways:
         return
+    count = len(result.both_ways)
     click.echo(
-        f"{len(result.both_ways)} pictures are there twice, encoded or exposed anew, under both "
-        "labels; both were learned from"
+        f"{count} {'picture is' if count == 1 else 'pictures are'} there twice, encoded or exposed "
+        "anew, under both labels; both were learned from"
     )
     for anomaly, normal in result.both_ways[:_LISTED]:
         click.echo(f"  anomaly: {anomaly}")
@@ -253,7 +263,12 @@ def _print_both_ways(result: Result) -> None:
 def _print_suspects(result: Result) -> None:
     if not result.suspects:
         return
-    click.echo(f"{len(result.suspects)} labels to look at: the score speaks against them")
+    count = len(result.suspects)
+    click.echo(
+        f"{count} {'label' if count == 1 else 'labels'} to look at: the challenger's score speaks "
+        f"against {'it' if count == 1 else 'them'}"
+        + ("" if result.promoted else ", which was not promoted")
+    )
     for suspect in result.suspects[:_LISTED]:
         by = ", reviewed" if suspect.reviewed else ""
         click.echo(f"  {suspect.score:.3f}  labelled {suspect.label}{by}: {suspect.path}")

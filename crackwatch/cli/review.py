@@ -14,6 +14,7 @@ import click
 
 from crackwatch.cli.options import config_option, echo_json, format_option, load_settings, who
 from crackwatch.cli.progress import progress_bar
+from crackwatch.errors import EXIT_DONE, EXIT_FOUND
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -250,7 +251,7 @@ def _show_reviews(
 @click.option("--by", metavar="NAME", help="Who, where a row names nobody [default: the user].")
 @config_option
 @format_option("table", "json")
-def import_command(table: Path, by: str | None, config: str | None, output_format: str) -> None:
+def import_command(table: Path, by: str | None, config: str | None, output_format: str) -> int:
     """Mark the pictures of a CSV file.
 
     Its first line names the columns: label (crack or ok; anomaly and normal mean the same), and path
@@ -260,7 +261,10 @@ def import_command(table: Path, by: str | None, config: str | None, output_forma
     without a label are passed over, so that a column label added to
     'report --format csv' is enough. The file is checked whole before anything is marked.
 
-    JSON: marked unchanged without_label ignored_columns[] refused[{line what reason}].
+    Exit status: 0 done; 1 some rows were refused; 2 the table is wrong, or all were.
+
+    JSON: marked unchanged without_label ignored_columns[] refused[{line what reason}]
+    contradictory (pictures of the table that people have called both by now).
     """
     settings = load_settings(config)
     spoken_by = who(by)
@@ -286,6 +290,7 @@ def import_command(table: Path, by: str | None, config: str | None, output_forma
             f"{name}: not one of its {len(result.refused)} pictures could be marked",
             "See the reasons above; --format json lists all of them.",
         )
+    return EXIT_FOUND if result.refused else EXIT_DONE
 
 
 def _show_import(name: str, parsed: Table, result: Imported, output_format: str) -> None:
@@ -296,6 +301,7 @@ def _show_import(name: str, parsed: Table, result: Imported, output_format: str)
             {
                 "marked": result.marked,
                 "unchanged": result.unchanged,
+                "contradictory": result.contradictory,
                 "without_label": parsed.without_label,
                 "ignored_columns": list(parsed.ignored_columns),
                 "refused": [
@@ -313,6 +319,11 @@ def _show_import(name: str, parsed: Table, result: Imported, output_format: str)
         f"marked {result.marked}, {result.unchanged} were marked so already, "
         f"{len(result.refused)} refused, {parsed.without_label} rows without a label"
     )
+    if result.contradictory:
+        click.echo(
+            f"of these pictures people have called both: {result.contradictory}; the latest label "
+            "counts: crackwatch review list --contradictions"
+        )
 
 
 @command.command("export", epilog="Example: crackwatch review export reviews.csv")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from crackwatch.cli import tune_tiles
 from crackwatch.cli.evidence import (
@@ -22,6 +23,7 @@ from crackwatch.errors import EXIT_DONE, ModelMissing, PromiseError, UsageError
 
 if TYPE_CHECKING:
     from crackwatch.promise import Goal, Promise
+    from crackwatch.registry import Registry
 
 
 _GET_MORE = (
@@ -116,6 +118,11 @@ _ADD_MORE = "Add labelled pictures of other concrete to that folder."
     default=False,
     help="Make it the model's own threshold [default: only print it].",
 )
+@click.option(
+    "--undo",
+    is_flag=True,
+    help="Put back the threshold that stood before the last --apply; a second time, forward again.",
+)
 @click.option("--by", metavar="NAME", help="Who applies it [default: the user logged in].")
 @click.option(
     "--plot",
@@ -139,6 +146,7 @@ def command(
     data: Path | None,
     prevalence: float | None,
     apply: bool,
+    undo: bool,
     by: str | None,
     plot: Path | None,
     output_format: str,
@@ -164,6 +172,8 @@ def command(
     if_independent}] left_out what_if[{left_out threshold recall}] highest[{score path}]
     normals_needed photographs_needed before applied overridden_by.
     """
+    if undo:
+        return _undo(config, model_id, by, output_format)
     asked = _one_goal(min_recall, max_false_alarms_per_1000, cost_miss, cost_false_alarm)
     if any(isnan(value) for value in (*asked.values(), confidence, prevalence or 0.0)):
         raise click.UsageError("nan is not a number to go by")  # it is in every range of click's
@@ -187,12 +197,7 @@ def command(
     from crackwatch.reporting import render_promise
 
     registry = Registry(settings.folders.models)
-    chosen = model_id or registry.champion()
-    if chosen is None:
-        raise ModelMissing(
-            f"{registry.folder}: there is no champion",
-            "Run 'crackwatch init', 'crackwatch retrain', or name one with --model ID.",
-        )
+    chosen = _chosen(registry, model_id)
     card = registry.verify(chosen)
     if data is None:
         evidence = out_of_fold(registry, chosen)
@@ -278,6 +283,47 @@ def command(
             "and that stands above the\nmodel's own: this station goes on judging by "
             f'{overridden:g} until it says threshold = "model" and is restarted.'
         )
+    return EXIT_DONE
+
+
+def _chosen(registry: Registry, model_id: str | None) -> str:
+    chosen = model_id or registry.champion()
+    if chosen is None:
+        raise ModelMissing(
+            f"{registry.folder}: there is no champion",
+            "Run 'crackwatch init', 'crackwatch retrain', or name one with --model ID.",
+        )
+    return chosen
+
+
+def _undo(config: str | None, model_id: str | None, by: str | None, output_format: str) -> int:
+    """Puts the last threshold back, and says which that is."""
+    context = click.get_current_context()
+    for name in context.params.keys() - {"config", "undo", "model_id", "by", "output_format"}:
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"--undo goes without --{name.replace('_', '-')}")
+    settings = load_settings(config)
+
+    from crackwatch.registry import TILED_THRESHOLD, Registry
+
+    registry = Registry(settings.folders.models)
+    chosen = _chosen(registry, model_id)
+    done = registry.undo_threshold(chosen, decided_by=who(by))
+    if done is None:
+        raise UsageError(
+            f"model {chosen} has the threshold that it was published with",
+            "There is nothing to undo.",
+        )
+    of_photographs = done.what == TILED_THRESHOLD
+    pair = (done.old_tiled, done.new_tiled) if of_photographs else (done.old, done.new)
+    before, now = (None if each is None else each.value for each in pair)
+    if output_format == "json":
+        echo_json({"model": chosen, "what": done.what, "threshold": now, "before": before})
+        return EXIT_DONE
+    none = "none, but that of single pictures,"
+    was, is_now = (none if each is None else f"{each:.6g}" for each in (before, now))
+    what = "threshold of photographs" if of_photographs else "threshold"
+    click.echo(f"{chosen}: {what} {is_now} again (was {was}); --undo once more takes that back.")
     return EXIT_DONE
 
 

@@ -127,7 +127,8 @@ class Costs:
     best: Numbers  # with the threshold that these pictures would choose for each weight
     flag_nothing: Numbers
     flag_everything: Numbers
-    worthwhile: tuple[float, float] | None  # weights at which the model beats both of these
+    # weights at which the model beats both of these with both rates at the upper end as well
+    worthwhile: tuple[float, float] | None
 
 
 def costs(
@@ -149,9 +150,9 @@ def costs(
     best = np.minimum(*every)
     for rate, recall in zip(curve.x.tolist(), curve.y.tolist(), strict=True):
         best = np.minimum(best, cost(1 - recall, rate))
-    # missed * w + alarmed < w (nothing is flagged) and < 1 (everything is)
-    least = alarmed / (1 - missed) if missed < 1 else np.inf
-    most = (1 - alarmed) / missed if missed > 0 else np.inf
+    # missed * w + alarmed < w (nothing is flagged) and < 1 (everything is); no upper end is 0
+    least = alarmed_high / (1 - missed_high) if missed_high < 1 else np.inf
+    most = (1 - alarmed_high) / missed_high
     return Costs(
         weight=weight,
         at_threshold=cost(missed, alarmed),

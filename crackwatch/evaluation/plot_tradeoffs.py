@@ -162,8 +162,8 @@ def cost_curve(place: PlotPlace, shown: Shown) -> None:
 
     Their probability-cost joins how rare cracks are and how dear an escape is. Here its odds are
     the axis, and they are written as the price of an escape in false alarms, at a rarity of one in
-    ``RARITY``; a station with cracks ten times rarer reads ten times further left. Below both grey
-    lines the model is worth having; where its line leaves the best one, another threshold is due.
+    ``RARITY``; a station with cracks ten times rarer reads ten times further left. Where its band is below both
+    grey lines, the model is proved worth having; where its line leaves the best one, another threshold is due.
     """
     axes = only_axes(place)
     found = costs(shown.scores, shown.labels, shown.measures)
@@ -197,14 +197,12 @@ def cost_curve(place: PlotPlace, shown: Shown) -> None:
     axes.plot(price, found.best, color=GOOD, lw=1.6, label=least_cost)
     axes.legend(loc="upper left", ncols=3, columnspacing=1.2, handlelength=1.6)
     if found.worthwhile is None:
-        axes.set_title("At this threshold it is better to flag nothing, or everything")
+        axes.set_title("Not proved better than to flag nothing, or everything")
         return
     least, most = (weight * ratio_of for weight in found.worthwhile)
-    if np.isinf(most):
-        span = f"{_rounded(least)} alarms or more" if least else "anything at all"
-    else:
-        span = f"{_rounded(least)} to {_rounded(most)} alarms"
-    axes.set_title(f"Worth having if an escape costs {span}")
+    axes.set_title(
+        f"Proved worth having if an escape costs {_rounded(least)} to {_rounded(most)} alarms"
+    )
 
 
 def _rounded(value: float) -> str:

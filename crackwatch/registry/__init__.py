@@ -3,6 +3,7 @@
 from crackwatch.registry.card import (
     MODEL_FILE,
     SCALE,
+    TILED_THRESHOLD,
     Card,
     DataOrigin,
     Decision,
@@ -22,6 +23,7 @@ from crackwatch.registry.folder import Registry
 __all__ = [
     "MODEL_FILE",
     "SCALE",
+    "TILED_THRESHOLD",
     "Card",
     "DataOrigin",
     "Decision",

@@ -146,7 +146,10 @@ class TiledThreshold(_Part):
     chosen_by: str
 
 
-SCALE = "scale"  # of a decision: what one pixel of the pictures that were learned from shows
+# What a decision can be about, beside promotions, rejections and rollbacks.
+THRESHOLD = "threshold"
+TILED_THRESHOLD = "tiled_threshold"
+SCALE = "scale"  # what one pixel of the pictures that were learned from shows
 
 
 class Decision(_Part):

@@ -34,6 +34,8 @@ from crackwatch.registry.card import (
     CARD_FILE,
     MODEL_FILE,
     SCALE,
+    THRESHOLD,
+    TILED_THRESHOLD,
     Card,
     Decision,
     Figures,
@@ -295,7 +297,7 @@ class Registry:
         """
         with self.lock():
             decision = Decision(
-                what="threshold",
+                what=THRESHOLD,
                 decided_at=datetime.now(UTC),
                 decided_by=decided_by,
                 reason=reason,
@@ -317,7 +319,7 @@ class Registry:
         """The same for the threshold of photographs; that of single pictures stays."""
         with self.lock():
             decision = Decision(
-                what="tiled_threshold",
+                what=TILED_THRESHOLD,
                 decided_at=datetime.now(UTC),
                 decided_by=decided_by,
                 reason=reason,
@@ -326,6 +328,32 @@ class Registry:
                 figures=figures or {},
             )
             return self.decide(model_id, decision)
+
+    def undo_threshold(
+        self, model_id: str, *, decided_by: str, reason: str = "undone"
+    ) -> Decision | None:
+        """Takes back what was last decided of either threshold; None where nothing ever was.
+
+        That is a decision as well: a second time, it is taken back itself.
+        """
+        with self.lock():
+            kinds = (THRESHOLD, TILED_THRESHOLD)
+            found = [each for each in self.card(model_id).decisions if each.what in kinds]
+            if not found:
+                return None
+            last = found[-1]
+            decision = Decision(
+                what=last.what,
+                decided_at=datetime.now(UTC),
+                decided_by=decided_by,
+                reason=reason,
+                old=last.new,
+                new=last.old,
+                old_tiled=last.new_tiled,
+                new_tiled=last.old_tiled,
+            )
+            self.decide(model_id, decision)
+            return decision
 
     def set_scale(
         self, model_id: str, mm_per_px: float | None, *, decided_by: str, reason: str

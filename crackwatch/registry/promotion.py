@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass
 
-from crackwatch.registry.card import SCALE, Card, Decision, is_id
+from crackwatch.registry.card import SCALE, TILED_THRESHOLD, Card, Decision, is_id
 
 _NOBODY = "-"  # in .promotion, where there was no champion; no id can be that
 
@@ -45,7 +45,7 @@ def decided(card: Card, decision: Decision) -> Card:
     return card.model_copy(
         update={
             "threshold": decision.new or card.threshold,
-            "tiled": decision.new_tiled or card.tiled,
+            "tiled": decision.new_tiled if decision.what == TILED_THRESHOLD else card.tiled,
             "mm_per_px": decision.mm_per_px if decision.what == SCALE else card.mm_per_px,
             "decisions": (*card.decisions, decision),
         }

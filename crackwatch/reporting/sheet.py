@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from crackwatch.domain import DriftFinding
 from crackwatch.escaping import path_text
 from crackwatch.health.drift import REMEDY, in_words
-from crackwatch.reported import HourCount, ReviewTally, Summary
+from crackwatch.reported import DayDrift, HourCount, ReviewTally, Summary
 from crackwatch.reporting.tiles import found_text, judged_text
 
 _HOURS_SHOWN = 48  # two days; beyond, the picture of the HTML report says more
@@ -103,6 +104,7 @@ def sections(summary: Summary, hours_shown: int = _HOURS_SHOWN) -> tuple[Section
         ),
     ]
     raised = tuple(each for each in summary.drift if each.raised)
+    unknown = {each.model: each for each in summary.drift if _without_reference(each)}
     made.insert(
         1,
         Section(
@@ -116,9 +118,21 @@ def sections(summary: Summary, hours_shown: int = _HOURS_SHOWN) -> tuple[Section
             REMEDY if raised else "",
         ),
     )
+    made.insert(
+        2,
+        Section(
+            "Drift: cannot be told",
+            (Column("why", path=True),),
+            tuple((in_words(each),) for each in unknown.values()),
+        ),
+    )
     if len(summary.hourly) <= hours_shown:
         made.insert(1, _hours(summary.hourly))
     return tuple(each for each in made if each.rows or each.more)
+
+
+def _without_reference(found: DayDrift) -> bool:
+    return found.finding is DriftFinding.NO_REFERENCE
 
 
 def _models(summary: Summary) -> Section:

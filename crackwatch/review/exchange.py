@@ -90,6 +90,7 @@ class Imported:
     marked: int
     unchanged: int
     refused: tuple[Refused, ...]
+    contradictory: int  # pictures of the table that people have called both by now
 
 
 def write(stream: TextIO, reviews: Iterable[Review], copies: Copies, zone: tzinfo) -> None:
@@ -326,7 +327,12 @@ class Importer:
                     unchanged += not changed
             progress(done, steps)
         progress(steps, steps)
-        return Imported(marked, unchanged, tuple(sorted(refused, key=lambda each: each.line)))
+        told = tuple(sorted(refused, key=lambda each: each.line))
+        return Imported(marked, unchanged, told, self._called_both(each for _, _, each in found))
+
+    def _called_both(self, pictures: Iterable[bytes]) -> int:
+        labels = ({each.label for each in self._books.history(one)} for one in set(pictures))
+        return sum(len(each) > 1 for each in labels)
 
     def _mark(self, picture: Picture, row: Row) -> bool:
         """Whether anything is recorded that was not there before. Raises UsageError."""

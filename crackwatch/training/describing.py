@@ -205,6 +205,12 @@ def learned_of(registry: Registry, plan: Plan, trained: Trained) -> Learned:
     return mine if before is None else learned.after(before, mine)
 
 
+WITHOUT_REFERENCE = (
+    f"Fewer than {likeness.MIN_PICTURES} of its pictures have an honest score below its threshold, so "
+    "that nothing says what its pictures look like: drift cannot be told with it."
+)
+
+
 def reference_in(
     plan: Plan, scores: NDArray[np.float64], threshold: float, light: Light
 ) -> dict[str, Any] | None:

@@ -240,7 +240,7 @@ def describe(plan: Plan) -> str:
     if plan.recipe.folds:
         text += f", in {plan.recipe.folds} folds and as a whole"
         if plan.leaks is not None and plan.leaks.total:
-            text += f"; {plan.leaks.total} pairs would have leaked: {leaked(plan.leaks)}"
+            text += f"; {plan.leaks.total} pairs would have leaked in a split by chance: {leaked(plan.leaks)}"
     else:
         held = counts(plan.pictures, plan.held)
         text += f", holding back {held['anomaly']} and {held['normal']}"

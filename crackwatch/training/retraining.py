@@ -38,6 +38,7 @@ from crackwatch.training.deciding import (
     suspects_of,
 )
 from crackwatch.training.describing import (
+    WITHOUT_REFERENCE,
     Light,
     Trained,
     card_of,
@@ -119,6 +120,7 @@ class Result:
     replay: Replay
     problems: tuple[Problem, ...]
     both_ways: tuple[tuple[str, str], ...]  # one picture, encoded anew: as anomaly, as normal
+    tells_drift: bool  # whether the card says what its pictures look like
 
     def as_json(self) -> dict[str, Any]:
         """The document of ``retrain --format json``."""
@@ -137,6 +139,7 @@ class Result:
             "suspects": [asdict(suspect) for suspect in self.suspects],
             "replay": self.replay.as_json(),
             "problems": [asdict(problem) for problem in self.problems],
+            "tells_drift": self.tells_drift,
             "labelled_both_ways": [
                 {"anomaly": anomaly, "normal": normal} for anomaly, normal in self.both_ways
             ],
@@ -301,10 +304,12 @@ def _publish(
         tools.decode,
     )
     suspects = suspects_of(plan, scores, audit(plan, scores, np.ones(len(pictures), bool)))
+    reference = reference_in(plan, scores, threshold, tools.light)
     described = card.model_copy(
         update={
             "scores": scores_in(plan, scores, threshold),
-            "reference": reference_in(plan, scores, threshold, tools.light),
+            "reference": reference,
+            "notes": card.notes if reference else (*card.notes, WITHOUT_REFERENCE),
         }
     )
 
@@ -338,6 +343,7 @@ def _publish(
             (path_text(pictures.paths[anomaly]), path_text(pictures.paths[normal]))
             for anomaly, normal in plan.both_ways
         ),
+        tells_drift=reference is not None,
     )
 
 

@@ -49,10 +49,10 @@ _CITATION = (
 )
 _NOTES = (
     "Photographs of concrete on one campus: on another building, camera or surface it is weaker, "
-    "and it calls most brickwork a crack. Teach it your own pictures before you rely on it.",
+    "and it calls much brickwork a crack. Teach it your own pictures before you rely on it.",
     "scores.out_of_fold: each of the 15,000 scored by a model that had learned neither from it nor "
     "from any that shows the same concrete; calibrated on these scores, by two numbers. "
-    "scores.valid_balanced and scores.valid_unbalanced: pictures by which nothing was chosen.",
+    "scores.valid_balanced and scores.valid_unbalanced: pictures by which nothing of this model was chosen.",
 )
 
 _TRAVELS = (MODEL_FILE, LEARNED_FILE)
