@@ -718,6 +718,19 @@ def test_a_report_without_drift_does_not_speak_of_it(
     assert "Drift" not in capsys.readouterr().out
 
 
+def test_a_report_says_of_which_model_drift_cannot_be_told(
+    station: Station, config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record(station, wall(60, 1), NOON)
+    record(station, wall(60, 2, brightness=215.0), NOON, model="other")
+    ask = ["report", "--since", "2026-11-23", "--until", "2026-11-24", "--config", str(config)]
+    assert run(*ask) == 0
+    told = capsys.readouterr().out
+    assert told.count("does not say what it learned from") == 1
+    assert "Drift: cannot be told" in told
+    assert "model other does not say" in told
+
+
 # ------------------------------------------------------------------------------------- the daemon
 
 
