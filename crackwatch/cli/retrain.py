@@ -58,7 +58,7 @@ _EXIT_SIGTERM = 128 + signal.SIGTERM
 @click.option(
     "--quick",
     is_flag=True,
-    help="A twelfth of the work: 3 folds, 4 epochs of half of the normals. docs/model.md has its price.",
+    help="A fifteenth of the work: 3 folds, 4 epochs of four tenths of the normals. docs/model.md has its price.",
 )
 @click.option(
     "--workers",

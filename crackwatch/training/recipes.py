@@ -108,7 +108,7 @@ STATION = Recipe(
 )
 
 # ``--quick``: a first answer within ten minutes on 15,000 pictures; docs/model.md has its price.
-QUICK = replace(STATION, name="station-quick", epochs=4, normals_per_epoch=0.5, folds=3)
+QUICK = replace(STATION, name="station-quick", epochs=4, normals_per_epoch=0.4, folds=3)
 
 # From a champion's weights, on reviewed pictures alone: few of them, so small steps.
 CONTINUED = replace(
