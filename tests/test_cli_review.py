@@ -432,8 +432,13 @@ def test_a_label_of_the_future_is_refused_by_itself_and_kept_where_a_wrong_clock
     assert "lies in the future" in refused["reason"]
     assert shell.labels() == [("anomaly", "ben", None)]
 
+    rows = "path,label,at\ncrack.jpg,ok,9999-12-31T23:59:59-14:00\nwall.jpg,ok,\n"
+    (refused,) = shell.json("import", shell.table(rows), status=EXIT_FOUND)["refused"]
+    assert "lies in the future" in refused["reason"]
+
     with closing(sqlite3.connect(shell.station.database)) as connection:
         ahead = int(tomorrow.timestamp() * 1e6)
+        connection.execute("DELETE FROM reviews WHERE label = 'normal'")
         connection.execute("UPDATE reviews SET reviewed_at = ?", (ahead,))
         connection.commit()
     shell("mark", "1", "ok", "--by", "anna")

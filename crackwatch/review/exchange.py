@@ -369,7 +369,7 @@ class Importer:
         """
         if row.at is None or row.at <= self._now():
             return
-        if row.at not in {each.at for each in self._books.history(picture.sha256)}:
+        if not any(each.at == row.at for each in self._books.history(picture.sha256)):
             raise UsageError(
                 f"column at: {row.at.isoformat()} lies in the future",
                 "Write down when it was given, or leave the cell empty: it is then given now.",
