@@ -256,8 +256,7 @@ def _print_both_ways(result: Result) -> None:
     for anomaly, normal in result.both_ways[:_LISTED]:
         click.echo(f"  anomaly: {anomaly}")
         click.echo(f"   normal: {normal}")
-    if len(result.both_ways) > _LISTED:
-        click.echo(f"  and {len(result.both_ways) - _LISTED} more (--format json lists them all)")
+    _print_more(len(result.both_ways))
 
 
 def _print_suspects(result: Result) -> None:
@@ -272,8 +271,7 @@ def _print_suspects(result: Result) -> None:
     for suspect in result.suspects[:_LISTED]:
         by = ", reviewed" if suspect.reviewed else ""
         click.echo(f"  {suspect.score:.3f}  labelled {suspect.label}{by}: {suspect.path}")
-    if len(result.suspects) > _LISTED:
-        click.echo(f"  and {len(result.suspects) - _LISTED} more (--format json lists them all)")
+    _print_more(len(result.suspects))
 
 
 def _print_flips(result: Result) -> None:
@@ -296,8 +294,13 @@ def _print_flips(result: Result) -> None:
             f"  {flip.id}: {flip.was} {flip.score_was:.3f} -> {flip.now} {flip.score_now:.3f}: "
             f"{flip.path}"
         )
-    if len(replay.flips) > _LISTED:
-        click.echo(f"  and {len(replay.flips) - _LISTED} more (--format json lists them all)")
+    _print_more(len(replay.flips))
+
+
+def _print_more(count: int) -> None:
+    """How many of a list were not shown."""
+    if count > _LISTED:
+        click.echo(f"  and {count - _LISTED} more (--format json lists them all)")
 
 
 def _shown(value: float | None) -> str:

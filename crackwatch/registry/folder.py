@@ -296,16 +296,9 @@ class Registry:
         Raises ModelMissing, ModelTampered or LockedError; the card is then as it was.
         """
         with self.lock():
-            decision = Decision(
-                what=THRESHOLD,
-                decided_at=datetime.now(UTC),
-                decided_by=decided_by,
-                reason=reason,
-                old=self.card(model_id).threshold,
-                new=threshold,
-                figures=figures or {},
-            )
-            return self.decide(model_id, decision)
+            decision = _decision(THRESHOLD, decided_by, reason, figures)
+            change = {"old": self.card(model_id).threshold, "new": threshold}
+            return self.decide(model_id, decision.model_copy(update=change))
 
     def set_tiled(
         self,
@@ -318,16 +311,9 @@ class Registry:
     ) -> Card:
         """The same for the threshold of photographs; that of single pictures stays."""
         with self.lock():
-            decision = Decision(
-                what=TILED_THRESHOLD,
-                decided_at=datetime.now(UTC),
-                decided_by=decided_by,
-                reason=reason,
-                old_tiled=self.card(model_id).tiled,
-                new_tiled=tiled,
-                figures=figures or {},
-            )
-            return self.decide(model_id, decision)
+            decision = _decision(TILED_THRESHOLD, decided_by, reason, figures)
+            change = {"old_tiled": self.card(model_id).tiled, "new_tiled": tiled}
+            return self.decide(model_id, decision.model_copy(update=change))
 
     def undo_threshold(
         self, model_id: str, *, decided_by: str, reason: str = "undone"
@@ -342,16 +328,13 @@ class Registry:
             if not found:
                 return None
             last = found[-1]
-            decision = Decision(
-                what=last.what,
-                decided_at=datetime.now(UTC),
-                decided_by=decided_by,
-                reason=reason,
-                old=last.new,
-                new=last.old,
-                old_tiled=last.new_tiled,
-                new_tiled=last.old_tiled,
-            )
+            back = {
+                "old": last.new,
+                "new": last.old,
+                "old_tiled": last.new_tiled,
+                "new_tiled": last.old_tiled,
+            }
+            decision = _decision(last.what, decided_by, reason).model_copy(update=back)
             self.decide(model_id, decision)
             return decision
 
@@ -360,14 +343,8 @@ class Registry:
     ) -> Card:
         """Says of a published model at which scale its pictures were, or that nobody knows."""
         with self.lock():
-            decision = Decision(
-                what=SCALE,
-                decided_at=datetime.now(UTC),
-                decided_by=decided_by,
-                reason=reason,
-                mm_per_px=mm_per_px,
-                figures={"before": self.card(model_id).mm_per_px},
-            )
+            before: Figures = {"before": self.card(model_id).mm_per_px}
+            decision = _decision(SCALE, decided_by, reason, before, mm_per_px)
             return self.decide(model_id, decision)
 
     def decide(self, model_id: str, decision: Decision) -> Card:
@@ -456,3 +433,21 @@ class Registry:
             elif entry.name.startswith(_FRESH_PREFIX):
                 entry.unlink()
         self._finish_promotion()
+
+
+def _decision(
+    what: str,
+    decided_by: str,
+    reason: str,
+    figures: Figures | None = None,
+    mm_per_px: float | None = None,
+) -> Decision:
+    """One that is taken now."""
+    return Decision(
+        what=what,
+        decided_at=datetime.now(UTC),
+        decided_by=decided_by,
+        reason=reason,
+        figures=figures or {},
+        mm_per_px=mm_per_px,
+    )
