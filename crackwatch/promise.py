@@ -77,13 +77,13 @@ class LeastCost:
 Goal = MinRecall | MaxFalseAlarms | LeastCost
 
 
-def goal_text(goal: Goal, confidence: float) -> str:
-    """What was asked for, as the end of a sentence."""
+def goal_text(goal: Goal, confidence: float, normals: str = "normals") -> str:
+    """What was asked for, as the end of a sentence; ``normals`` are what has no crack."""
     sure = f"at a confidence of {confidence:g}"
     if isinstance(goal, MinRecall):
         return f"a recall of at least {goal.recall:g} {sure}"
     if isinstance(goal, MaxFalseAlarms):
-        return f"at most {goal.per_1000:g} false alarms per 1,000 normals {sure}"
+        return f"at most {goal.per_1000:g} false alarms per 1,000 {normals} {sure}"
     return (
         f"the least cost: {goal.miss:g} for a missed crack, {goal.false_alarm:g} for a false alarm"
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from crackwatch.promise import Goal, LeastCost, MaxFalseAlarms, MinRecall, Promise
-from crackwatch.registry import Guarantee, Threshold
+from crackwatch.registry import Guarantee, Threshold, TiledThreshold
 
 _MIN_RECALL, _MAX_FALSE_ALARMS = "min_recall", "max_false_alarms_per_1000"
 _LEAST_COST = "least_cost"
@@ -11,22 +11,44 @@ _LEAST_COST = "least_cost"
 
 def threshold_of(found: Promise, asked: str, examples: str) -> Threshold:
     """``asked`` is by whom and for what it was chosen, ``examples`` on which scores: both words."""
-    words = "flattering a little" if isinstance(found.goal, LeastCost) else "exact"
-    name, target = _kept(found.goal)
-    there = found.independent
     return Threshold(
         value=found.threshold,
-        chosen_by=f"{asked}, on scores {examples} (bounds: {words})",
-        promise=Guarantee(
-            goal=name,
-            target=target,
-            confidence=found.confidence,
-            recall_bound=found.recall_bound,
-            false_alarms_per_1000_bound=found.false_alarms_per_1000_bound,
-            anomalies=there.tp + there.fn,
-            normals=there.fp + there.tn,
-            examples=examples,
-        ),
+        chosen_by=_chosen_by(found, asked, examples),
+        promise=_guarantee(found, examples),
+    )
+
+
+def tiled_threshold_of(
+    found: Promise, min_tiles: int, tiles: int, asked: str, examples: str
+) -> TiledThreshold:
+    """The same for photographs, each of about ``tiles`` tiles, that were scored as wholes."""
+    return TiledThreshold(
+        value=found.threshold,
+        min_tiles=min_tiles,
+        tiles=tiles,
+        on="photographs",
+        chosen_by=_chosen_by(found, asked, examples),
+        promise=_guarantee(found, examples),
+    )
+
+
+def _chosen_by(found: Promise, asked: str, examples: str) -> str:
+    words = "flattering a little" if isinstance(found.goal, LeastCost) else "exact"
+    return f"{asked}, on scores {examples} (bounds: {words})"
+
+
+def _guarantee(found: Promise, examples: str) -> Guarantee:
+    name, target = _kept(found.goal)
+    there = found.independent
+    return Guarantee(
+        goal=name,
+        target=target,
+        confidence=found.confidence,
+        recall_bound=found.recall_bound,
+        false_alarms_per_1000_bound=found.false_alarms_per_1000_bound,
+        anomalies=there.tp + there.fn,
+        normals=there.fp + there.tn,
+        examples=examples,
     )
 
 

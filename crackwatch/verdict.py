@@ -66,6 +66,25 @@ def judge_tiles(scores: NDArray[np.floating], threshold: float, min_tiles: int) 
     )
 
 
+def flagged_up_to(scores: NDArray[np.floating], min_tiles: int) -> float:
+    """The highest threshold at which ``judge_tiles`` calls these tiles an anomaly; 0..1.
+
+    With ``min_tiles`` 1 the highest score. By bisection: what is flagged at one threshold is flagged
+    at every lower one. Raises ValueError as ``judge_tiles`` does.
+    """
+    known = np.unique(scores.astype(np.float64))  # rising; the lowest flags by every rule
+    low, high = 0, len(known)
+    while high - low > 1:
+        middle = (low + high) // 2
+        if judge_tiles(scores, float(known[middle]), min_tiles).verdict is Label.ANOMALY:
+            low = middle
+        else:
+            high = middle
+    if low == 0:
+        judge_tiles(scores, float(known[0]), min_tiles)  # what is no probability is refused
+    return float(known[low])
+
+
 def photograph(
     judged: JudgedTiles,
     scores: NDArray[np.floating],

@@ -69,6 +69,13 @@ class Seen:
     size: tuple[int, int] = (SIDE, SIDE)  # own width and height, upright
     overlap: int = 0
 
+    def grid(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
+        """A photograph's ``scores``, in the order of its views, as (rows, columns) of tiles."""
+        assert self.layout is not None and self.order is not None, "a single view"
+        of_tiles = np.empty(len(self.layout), np.float32)
+        of_tiles[self.order] = scores
+        return of_tiles.reshape(self.layout.shape)
+
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
@@ -114,12 +121,10 @@ def judged(
     ``mm_per_px`` is of a photograph's own pixels, None where nobody knows. Raises ValueError where a
     score is no probability: a broken model must not pass cracks.
     """
-    if seen.layout is None or seen.order is None:
+    if seen.layout is None:
         (score,) = scores.tolist()
         return Judgement(judge(Prediction(score), rule.threshold), score, rule.threshold, None)
-    of_tiles = np.empty(len(seen.layout), np.float32)
-    of_tiles[seen.order] = scores
-    grid = of_tiles.reshape(seen.layout.shape)
+    grid = seen.grid(scores)
     found = judge_tiles(grid, rule.tiled_threshold, rule.min_tiles)
     return Judgement(
         found.verdict,

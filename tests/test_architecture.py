@@ -108,6 +108,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     # the workshop
     "dataset": {"runtime"},
     "evaluation": {"dataset", "runtime"},
+    "evaluation.photographs": {"dataset", "examining", "runtime", "verdict", "views"},
     "lenet": {"runtime"},
     "training": {
         "agreement", "dataset", "evaluation", "labelled_scores", "learned", "lenet", "likeness", "locking",

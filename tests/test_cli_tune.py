@@ -2,54 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import re
 import subprocess
 import sys
 from math import floor
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 
-from crackwatch import champion, learned, packaged, promise, synthetic
+from crackwatch import learned, packaged, promise, synthetic
 from crackwatch.cli import execute
-from crackwatch.config_file import load as load_settings
 from crackwatch.dataset import pixel_hash
 from crackwatch.labelled_scores import Examples
-from crackwatch.learned import Learned
 from crackwatch.promise import MinRecall
 from crackwatch.registry import Registry, read_card
-from crackwatch.views import Rule
-from tests.model_folders import card
 from tests.station import Station, jpeg
-
-
-def some(anomalies: int = 400, normals: int = 4_000, a_group: int = 1) -> Learned:
-    """What a model might have learned from; ``a_group`` pictures show the same concrete."""
-    random = np.random.default_rng(7)
-    rows = anomalies + normals
-    logits = np.concatenate([random.normal(6, 2.5, anomalies), random.normal(-9, 2.5, normals)])
-    return Learned(
-        pixel_hashes=random.integers(0, 256, (rows, 16), dtype=np.uint8),
-        textures=random.integers(0, 256, (rows, 35), dtype=np.uint8),
-        labels=np.repeat([1, 0], [anomalies, normals]).astype(np.int8),
-        groups=(np.arange(rows) // a_group).astype(np.int32),
-        folds=(np.arange(rows) % 5).astype(np.int8),
-        logits=logits.astype(np.float32),
-        reviewed=np.zeros(rows, bool),
-    )
-
-
-def publish(station: Path, model_id: str, taught: Learned | None) -> None:
-    registry = Registry(station / "models")
-    with registry.staging() as staged:
-        (staged / "lenet.keras").write_bytes(b"weights")
-        if taught is not None:
-            learned.write(staged, taught)
-        registry.publish(staged, card(model_id))
+from tests.tuning import Tune, everything, publish, some
 
 
 @pytest.fixture
@@ -61,39 +31,9 @@ def station(tmp_path: Path) -> Path:
     return tmp_path
 
 
-Said = tuple[int, str, str]
-
-
-class Tune:
-    """``crackwatch tune`` of a station: exit status, standard output, standard error."""
-
-    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
-        self._capsys = capsys
-
-    def __call__(self, station: Path, *arguments: object) -> Said:
-        self._capsys.readouterr()
-        config = ("--config", str(station / "config.toml"))
-        status = execute(["tune", *map(str, arguments), *config])
-        said = self._capsys.readouterr()
-        return status, said.out, said.err
-
-    def document(self, station: Path, *arguments: object) -> Any:
-        status, out, err = self(station, *arguments, "--format", "json")
-        assert status == 0, err
-        return json.loads(out)
-
-
 @pytest.fixture
 def tune(capsys: pytest.CaptureFixture[str]) -> Tune:
     return Tune(capsys)
-
-
-def everything(folder: Path) -> dict[str, bytes]:
-    return {
-        str(file.relative_to(folder)): file.read_bytes()
-        for file in folder.rglob("*")
-        if file.is_file() and file.name != ".lock"
-    }
 
 
 # ---------------------------------------------------------------------------------------- goals
@@ -472,131 +412,3 @@ def test_out_of_fold_scores_need_no_model_to_be_loaded(station: Path) -> None:
     arguments = ["tune", "--min-recall", "0.98", "--config", str(station / "config.toml")]
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-
-
-# ----------------------------------------------------------------------------------- photographs
-
-TWELVE = ("--tiles", 336, "--max-false-alarms-per-1000", 30)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "complaint"),
-    [
-        (("--tiles", 336, "--min-recall", 0.9), "goes with --max-false-alarms-per-1000"),
-        (("--max-false-alarms-per-1000", 30, "--estimated"), "give --tiles N as well"),
-        (("--max-false-alarms-per-1000", 30, "--min-tiles", 2), "give --tiles N as well"),
-        ((*TWELVE, "--leave-out-doubtful"), "goes with --estimated"),
-        ((*TWELVE, "--prevalence", 0.1), "for single pictures"),
-        ((*TWELVE, "--plot", "plot.png"), "for single pictures"),
-        (("--tiles", 1, "--min-tiles", 2, *TWELVE[2:]), "has fewer"),
-        (("--tiles", 0, *TWELVE[2:]), "not in the range"),
-    ],
-)
-def test_what_cannot_be_asked_of_photographs_is_not(
-    station: Path, tune: Tune, arguments: tuple[object, ...], complaint: str
-) -> None:
-    status, out, err = tune(station, *arguments)
-    assert (status, out) == (2, "")
-    assert complaint in " ".join(err.split())
-
-
-def test_what_the_normals_cannot_prove_of_photographs_is_refused_with_the_numbers(
-    station: Path, tune: Tune
-) -> None:
-    before = everything(station)
-    status, out, err = tune(station, *TWELVE, "--apply")
-    assert (status, out) == (2, "")
-    said = " ".join(err.split())
-    assert "takes at least 33,551 independent normals" in said
-    assert "there are 4,000" in said
-    assert "99 photographs without a crack" in said
-    assert "--estimated gives an estimate, and calls it one" in said
-    assert everything(station) == before
-
-
-def test_a_proof_for_photographs_states_its_bound(station: Path, tune: Tune) -> None:
-    said = tune.document(station, "--tiles", 20, "--max-false-alarms-per-1000", 100)
-    assert (said["basis"], said["tiles"], said["min_tiles"]) == ("proved", 20, 1)
-    assert said["false_alarms_per_1000_bound"] <= 100
-    assert (said["applied"], said["before"], said["overridden_by"]) == (False, None, None)
-    assert len(said["highest"]) == 10
-
-
-def test_an_estimate_for_photographs_is_called_one(station: Path, tune: Tune) -> None:
-    status, out, _ = tune(station, *TWELVE, "--estimated")
-    assert status == 0
-    assert "rests on" in out
-    assert "an ESTIMATE" in out
-    assert "at most 30 false alarms per 1,000 photographs of 336 tiles, flagged by any" in out
-    assert "(now 0.5, that of single pictures)" in out
-    assert "Nothing was changed" in out
-
-
-def test_an_applied_threshold_of_photographs_leaves_that_of_single_pictures_alone(
-    station: Path, tune: Tune, capsys: pytest.CaptureFixture[str]
-) -> None:
-    asked = (*TWELVE, "--min-tiles", 2, "--estimated", "--apply", "--by", "anna")
-    said = tune.document(station, *asked)
-    known = Registry(station / "models").verify("one")
-    assert known.threshold.value == 0.5
-    assert known.tiled is not None
-    assert (known.tiled.value, known.tiled.min_tiles, known.tiled.tiles) == (
-        said["threshold"], 2, 336,
-    )  # fmt: skip
-    assert "an ESTIMATE" in known.tiled.chosen_by
-    assert "2 tiles that touch" in known.tiled.chosen_by
-    (decision,) = known.decisions
-    assert (decision.what, decision.decided_by) == ("tiled_threshold", "anna")
-    assert (decision.old_tiled, decision.new_tiled, decision.new) == (None, known.tiled, None)
-    assert decision.figures["false_alarms_per_1000_bound"] == said["false_alarms_per_1000_bound"]
-    settings = load_settings(station / "config.toml", {}).model
-    assert champion.rule_of(known, settings) == Rule(0.5, said["threshold"], 2)
-    again = tune.document(station, *TWELVE, "--estimated", "--apply")
-    assert again["before"]["value"] == said["threshold"]
-    assert execute(["models", "show", "--config", str(station / "config.toml")]) == 0
-    shown = capsys.readouterr().out
-    assert (
-        f"tiled_threshold none to {said['threshold']:.6g}, flagged by 2 tiles that touch" in shown
-    )
-    assert "of photographs, flagged by any one tile" in shown
-    _, out, _ = tune(station, "--min-recall", 0.98, "--apply")
-    assert f"Photographs go on being judged from {again['threshold']:.6g} on" in out
-
-
-@pytest.mark.parametrize(
-    ("written", "above"),
-    [
-        ("threshold = 0.7", {"threshold": 0.7}),
-        ("tiled_threshold = 0.8", {"tiled_threshold": 0.8}),
-        ("threshold = 0.7\ntiled_threshold = 0.8\nmin_tiles = 3",
-         {"tiled_threshold": 0.8, "min_tiles": 3}),
-    ],
-)  # fmt: skip
-def test_settings_that_stand_above_the_threshold_of_photographs_are_named(
-    station: Path, tune: Tune, written: str, above: dict[str, float]
-) -> None:
-    (station / "config.toml").write_text(f"[model]\n{written}\n")
-    assert tune.document(station, *TWELVE, "--estimated")["overridden_by"] == above
-    _, out, _ = tune(station, *TWELVE, "--estimated", "--apply")
-    for name, value in above.items():
-        assert f"says [model] {name} = {value:g}" in out
-    assert "A running station takes it" not in out
-
-
-def test_doubtful_labels_have_a_part_in_the_estimate_unless_told_otherwise(
-    station: Path, tune: Tune
-) -> None:
-    taught = some()
-    taught.logits[500:503] = (4.0, 5.0, 6.0)  # normals that score as cracks do
-    publish(station, "doubtful", taught)
-    asked = (*TWELVE, "--estimated", "--model", "doubtful")
-    believed = tune.document(station, *asked)
-    left_out = tune.document(station, *asked, "--leave-out-doubtful")
-    assert (believed["left_out"], left_out["left_out"]) == (0, 3)
-    assert left_out["threshold"] < believed["threshold"]
-    assert left_out["recall"] > believed["recall"]
-    estimate = left_out["false_alarms_per_1000_estimate"]["expected"]
-    assert left_out["false_alarms_per_1000_if_every_label_is_right"]["expected"] > estimate
-    _, out, _ = tune(station, *asked, "--leave-out-doubtful")
-    assert "3 normals that score 0.95 or more had no part in the estimate" in out
-    assert "if every label is right" in out

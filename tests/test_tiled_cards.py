@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from crackwatch.registry import Registry, TiledThreshold
+from crackwatch.registry import Guarantee, Registry, TiledThreshold
 from crackwatch.training.describing import tiled_in
 from crackwatch.training.planning import Plan
 from crackwatch.training.recipes import NOTEBOOK
@@ -78,6 +78,29 @@ def test_with_few_normals_the_parents_is_kept_and_never_below_the_own(tmp_path: 
         assert isinstance(found, TiledThreshold)
         assert (found.value, found.min_tiles) == (kept, 2)
         assert found.chosen_by.startswith("kept from parent: ")
+
+
+def test_what_photographs_told_of_the_champion_is_kept_but_not_what_was_proved(
+    tmp_path: Path,
+) -> None:
+    plan, logits = scored(tmp_path)
+    proved = Guarantee(
+        goal="max_false_alarms_per_1000", target=30, confidence=0.95, recall_bound=0.9,
+        false_alarms_per_1000_bound=29, anomalies=100, normals=300, examples="photographs",
+    )  # fmt: skip
+    theirs = TiledThreshold(
+        value=0.4, min_tiles=2, tiles=475, chosen_by="by photographs", on="photographs",
+        promise=proved,
+    )  # fmt: skip
+    champion = card("first", tiled=theirs)
+    for own, kept in ((0.1, 0.4), (0.5, 0.5)):
+        found = tiled_in(plan, logits, own, None, champion)
+        assert isinstance(found, TiledThreshold)
+        assert (found.value, found.min_tiles, found.on) == (kept, 2, "photographs")
+        assert found.promise is None
+        assert found.chosen_by.startswith("kept from first: photographs told it")
+    crops = card("first", tiled=theirs.model_copy(update={"on": "crops"}))
+    assert tiled_in(plan, logits, 0.1, None, crops) == tiled_in(plan, logits, 0.1, None)
 
 
 def test_a_published_model_gets_another_and_remembers_the_first(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from crackwatch import score_map, tiling
 from crackwatch.domain import Label, Photograph, Place, Prediction
 from crackwatch.runtime import SIDE
-from crackwatch.verdict import judge, judge_tiles, photograph, place_of
+from crackwatch.verdict import flagged_up_to, judge, judge_tiles, photograph, place_of
 
 
 @pytest.mark.parametrize(
@@ -199,3 +199,24 @@ def test_the_kept_map_gives_the_verdict_and_the_boxes_again(
             layout, np.flatnonzero(judged_again.over), 1000, 700
         ).tolist()
     }
+
+
+@given(
+    st.lists(st.integers(0, 5), min_size=12, max_size=12),
+    st.integers(1, 14),
+    st.sampled_from([(1, 12), (3, 4), (4, 3)]),
+)
+def test_photographs_are_flagged_up_to_a_threshold_and_no_further(
+    levels: list[int], min_tiles: int, shape: tuple[int, int]
+) -> None:
+    scores = (np.array(levels, np.float32) / 5).reshape(shape)
+    highest = flagged_up_to(scores, min_tiles)
+    assert judge_tiles(scores, highest, min_tiles).verdict is Label.ANOMALY
+    beyond = math.nextafter(highest, 2)
+    assert judge_tiles(scores, beyond, min_tiles).verdict is Label.NORMAL
+
+
+@pytest.mark.parametrize("scores", [[[0.5, math.nan]], [[math.nan]], [[1.5, 0.1, 0.2]]])
+def test_a_broken_models_tiles_are_flagged_up_to_no_threshold(scores: list[list[float]]) -> None:
+    with pytest.raises(ValueError, match="not a probability"):
+        flagged_up_to(np.array(scores), 1)

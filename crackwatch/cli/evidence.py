@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from crackwatch.dataset import Pictures
+    from crackwatch.dataset import Pictures, Problem
     from crackwatch.labelled_scores import Examples
     from crackwatch.learned import Learned
     from crackwatch.registry import Registry
@@ -27,15 +28,31 @@ _CHUNK = 64  # pictures scored at once
 _LISTED = 5
 
 
+_TRAIN_MORE = (
+    "Label more of what this station sees with 'crackwatch review mark PATH crack|ok', or take in "
+    "labelled folders with 'crackwatch dataset import FOLDER', and run 'crackwatch retrain'."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Wholes:
+    """How photographs were scored as wholes."""
+
+    min_tiles: int
+    tiles: int  # of a typical one: the median
+
+
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """Scores with labels, and where they come from, for a person."""
+    """Scores with labels, and where they come from and how to get more, for a person."""
 
     examples: Examples
-    source: str  # "out_of_fold" | "data"
+    source: str  # "out_of_fold" | "data" | "photographs"
     words: str
+    more: str
     sure: NDArray[np.bool_] | None = None  # (N,) labelled by a person at the station
     names: tuple[str, ...] | None = None  # of the files; None: only their scores were kept
+    wholes: Wholes | None = None  # None: the scores are single pictures'
 
 
 def out_of_fold(registry: Registry, model_id: str) -> Evidence:
@@ -55,6 +72,7 @@ def out_of_fold(registry: Registry, model_id: str) -> Evidence:
         examples,
         "out_of_fold",
         "out of fold: by models of the same recipe that had not seen the picture",
+        _TRAIN_MORE,
         sure=known.reviewed[rows],
     )
 
@@ -76,11 +94,7 @@ def of_data(settings: Settings, registry: Registry, model_id: str, data: Path) -
         progress_bar("reading") as progress,
         dataset.load(files, decoder(settings), registry.folder, progress) as pictures,
     ):
-        left_out = pictures.problems + pictures.contradictions
-        for problem in left_out[:_LISTED]:
-            click.echo(f"left out: {problem.path}: {problem.reason}", err=True)
-        if len(left_out) > _LISTED:
-            click.echo(f"left out: {len(left_out) - _LISTED} more", err=True)
+        _tell_left_out(pictures.problems + pictures.contradictions)
         if known is None:
             click.echo(
                 f"model {model_id} does not say what it learned from: see to it yourself that it "
@@ -100,7 +114,55 @@ def of_data(settings: Settings, registry: Registry, model_id: str, data: Path) -
                 scored(int(chunk[-1]) + 1, len(pictures))
         examples = Examples.of_scores(np.concatenate(scores), pictures.labels, groups)
         names = tuple(map(path_text, pictures.paths))
-    return Evidence(examples, "data", f"by the model itself, of {data}", names=names)
+    return Evidence(
+        examples,
+        "data",
+        f"by the model itself, of {data}",
+        "Add labelled pictures of other concrete to that folder.",
+        names=names,
+    )
+
+
+def of_photographs(
+    settings: Settings, registry: Registry, model_id: str, folder: Path, min_tiles: int
+) -> Evidence:
+    """Labelled photographs, each as the station judges it: in tiles, by the rule of ``min_tiles``."""
+    from statistics import median
+
+    from crackwatch import dataset
+    from crackwatch.champion import open_chosen
+    from crackwatch.decoding import Decoder
+    from crackwatch.evaluation.photographs import score_photographs
+    from crackwatch.labelled_scores import Examples
+
+    files = dataset.list_files(dataset.find_layout(folder))
+    classifier, _ = open_chosen(registry, model_id, settings.model, None)
+    decoder, model_mm_per_px = Decoder(settings), registry.card(model_id).mm_per_px
+    with progress_bar("scoring") as progress:
+        scored = score_photographs(
+            files, lambda data: decoder(data, model_mm_per_px), classifier, min_tiles, progress
+        )
+    _tell_left_out(scored.problems)
+    if not len(scored.labels):
+        raise DatasetError(
+            f"{folder}: none of its {len(files)} files is a photograph that is judged in tiles",
+            "Single crops are for --data DIR.",
+        )
+    tiles = round(median(scored.tiles.tolist()))
+    return Evidence(
+        Examples.of_scores(scored.scores, scored.labels, scored.groups),
+        "photographs",
+        f"by the model itself, of the photographs in {folder}, {tiles:,} tiles each",
+        "Add labelled photographs of other concrete to that folder.",
+        wholes=Wholes(min_tiles, tiles),
+    )
+
+
+def _tell_left_out(left_out: Sequence[Problem]) -> None:
+    for problem in left_out[:_LISTED]:
+        click.echo(f"left out: {problem.path}: {problem.reason}", err=True)
+    if len(left_out) > _LISTED:
+        click.echo(f"left out: {len(left_out) - _LISTED} more", err=True)
 
 
 def _unfamiliar(known: Learned, pictures: Pictures, model_id: str, data: Path) -> Pictures:

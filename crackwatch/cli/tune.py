@@ -2,40 +2,32 @@
 
 from __future__ import annotations
 
-from math import floor, isnan, log10
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 from click.core import ParameterSource
 
-from crackwatch.cli import tune_tiles
+from crackwatch.cli import tune_goal, tune_tiles
 from crackwatch.cli.evidence import (
     ENOUGH_FLAGGED,
     STORE_DAYS,
-    Evidence,
     of_data,
+    of_photographs,
     out_of_fold,
-    prevalence_of,
 )
 from crackwatch.cli.options import config_option, echo_json, format_option, load_settings, who
-from crackwatch.errors import EXIT_DONE, ModelMissing, PromiseError, UsageError
+from crackwatch.errors import EXIT_DONE, ModelMissing, UsageError
 
 if TYPE_CHECKING:
-    from crackwatch.promise import Goal, Promise
+    from crackwatch.promise import Goal
     from crackwatch.registry import Registry
-
-
-_GET_MORE = (
-    "Label more of what this station sees with 'crackwatch review mark PATH crack|ok', or take in "
-    "labelled folders with 'crackwatch dataset import FOLDER', and run 'crackwatch retrain'."
-)
-_ADD_MORE = "Add labelled pictures of other concrete to that folder."
 
 
 @click.command(
     epilog="Example: crackwatch tune --min-recall 0.98 --confidence 0.95 --apply, or, for photographs: "
-    "crackwatch tune --tiles 475 --max-false-alarms-per-1000 30 --estimated",
+    "crackwatch tune --photographs labelled/ --max-false-alarms-per-1000 30",
 )
 @config_option
 @click.option(
@@ -78,10 +70,17 @@ _ADD_MORE = "Add labelled pictures of other concrete to that folder."
     "photographs without a crack at most so many are flagged.",
 )
 @click.option(
+    "--photographs",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="For photographs, by labelled ones in DIR/anomaly and DIR/normal, each scored as a whole: "
+    "nothing is assumed of how tiles hang together.",
+)
+@click.option(
     "--min-tiles",
     type=click.IntRange(1, 64),
     metavar="K",
-    help="With --tiles: a photograph is flagged if K tiles that touch reach the threshold "
+    help="With --tiles or --photographs: a photograph is flagged if K tiles that touch reach the threshold "
     "[default: 1]. With more than 1 a crack in one tile is never found.",
 )
 @click.option(
@@ -139,6 +138,7 @@ def command(
     cost_false_alarm: float | None,
     confidence: float,
     tiles: int | None,
+    photographs: Path | None,
     min_tiles: int | None,
     estimated: bool,
     believe_labels: bool,
@@ -171,6 +171,11 @@ def command(
     tile) recall_bound tp fn fp tn independent{tp fn fp tn} chains[{tiles bound at_least
     if_independent}] left_out what_if[{left_out threshold recall}] highest[{score path}]
     normals_needed photographs_needed before applied overridden_by.
+
+    With --photographs labelled photographs are scored as wholes, as the station judges them, and
+    the bounds are of photographs: any of the goals can be asked for. Photographs of the same concrete
+    are no independent evidence, and only equal files are recognised as such. JSON as for single
+    pictures, with tiles (of a typical one) and min_tiles.
     """
     if undo:
         return _undo(config, model_id, by, output_format)
@@ -179,30 +184,36 @@ def command(
         raise click.UsageError("nan is not a number to go by")  # it is in every range of click's
     if plot is not None and plot.suffix.lower() != ".png":
         raise click.UsageError(f"--plot {plot}: name a file that ends in .png")
-    if tiles is None:
-        if min_tiles is not None or estimated or not believe_labels:
+    if photographs is not None:
+        if tiles is not None or data is not None or estimated or not believe_labels:
             raise click.UsageError(
-                "--min-tiles, --estimated and --leave-out-doubtful are about photographs: give "
-                "--tiles N as well"
+                "--photographs goes without --tiles, --data, --estimated and --leave-out-doubtful: "
+                "photographs are scored as wholes, and nothing need be estimated"
             )
-    else:
-        _require_of_photographs(asked, tiles, min_tiles or 1, estimated, believe_labels)
+    elif tiles is not None:
+        _require_of_tiles(asked, tiles, min_tiles or 1, estimated, believe_labels)
         if plot is not None or prevalence is not None:
-            raise click.UsageError("--plot and --prevalence are for single pictures, not --tiles")
+            raise click.UsageError("--plot and --prevalence go without --tiles")
+    elif min_tiles is not None or estimated or not believe_labels:
+        raise click.UsageError(
+            "--min-tiles, --estimated and --leave-out-doubtful are about photographs: give --tiles N "
+            "as well"
+        )
     settings = load_settings(config)
-    decided_by = who(by) if apply else ""
+    decided_by = who(by) if apply else None
 
-    from crackwatch import promise, promised
+    from crackwatch import promise
     from crackwatch.registry import Registry
-    from crackwatch.reporting import render_promise
 
     registry = Registry(settings.folders.models)
     chosen = _chosen(registry, model_id)
     card = registry.verify(chosen)
-    if data is None:
-        evidence = out_of_fold(registry, chosen)
-    else:
+    if photographs is not None:
+        evidence = of_photographs(settings, registry, chosen, photographs, min_tiles or 1)
+    elif data is not None:
         evidence = of_data(settings, registry, chosen, data)
+    else:
+        evidence = out_of_fold(registry, chosen)
     if tiles is not None:
         tune_tiles.tune(
             settings,
@@ -217,10 +228,8 @@ def command(
                 leave_out_doubted=not believe_labels,
                 confidence=confidence,
             ),
-            apply=apply,
             decided_by=decided_by,
             output_format=output_format,
-            more=_more(evidence),
         )
         return EXIT_DONE
     goal: Goal
@@ -230,59 +239,20 @@ def command(
         goal = promise.MaxFalseAlarms(asked["max_false_alarms_per_1000"])
     else:
         goal = promise.LeastCost(asked["cost_miss"], asked["cost_false_alarm"])
-    share, share_from = prevalence_of(settings, prevalence, evidence.examples)
-    try:
-        found = promise.choose(evidence.examples, goal, share, confidence)
-    except PromiseError as exc:
-        raise _with_remedy(exc, goal, evidence, confidence) from exc
-    wish = promise.goal_text(goal, confidence)
-    if plot is not None:
-        _plot(plot, evidence, found, wish, chosen)
-    if apply:
-        registry.set_threshold(
-            chosen,
-            promised.threshold_of(found, f"crackwatch tune for {wish}", evidence.words),
-            decided_by=decided_by,
-            reason=wish,
-            figures=render_promise.document(found, share_from),
-        )
-    overridden = None if settings.model.threshold == "model" else settings.model.threshold
-    if output_format == "json":
-        echo_json(
-            {
-                "model": chosen,
-                "source": evidence.source,
-                "goal": asked,
-                "confidence": confidence,
-                "threshold": found.threshold,
-                **render_promise.document(found, share_from),
-                "before": card.threshold.value,
-                "applied": apply,
-                "overridden_by": overridden,
-            }
-        )
-        return EXIT_DONE
-    click.echo(render_promise.text(found, chosen, card.threshold.value, evidence.words, share_from))
-    champion = registry.champion()
-    if apply:
-        click.echo(f"\nApplied to {chosen}; its card remembers {card.threshold.value:.6g}.")
-        if champion != chosen:
-            click.echo("It is not the champion: 'crackwatch models promote ID' makes it judge.")
-        elif overridden is None:
-            click.echo("A running station takes it between two batches.")
-        if card.tiled is not None:
-            click.echo(
-                f"Photographs go on being judged from {card.tiled.value:.6g} on: "
-                "'crackwatch tune --tiles N' chooses that."
-            )
-    else:
-        click.echo("\nNothing was changed: --apply makes it the model's own threshold.")
-    if overridden is not None:
-        click.echo(
-            f"But {settings.file} (or the environment) says [model] threshold = {overridden:g}, "
-            "and that stands above the\nmodel's own: this station goes on judging by "
-            f'{overridden:g} until it says threshold = "model" and is restarted.'
-        )
+    tune_goal.tune(
+        settings,
+        registry,
+        card,
+        evidence,
+        tune_goal.Asked(
+            goal=goal, options=asked, confidence=confidence, prevalence=prevalence, plot=plot
+        ),
+        tune_goal.single_pictures(settings, registry, card, evidence)
+        if evidence.wholes is None
+        else tune_goal.of_photographs(settings, registry, card, evidence, evidence.wholes),
+        decided_by=decided_by,
+        output_format=output_format,
+    )
     return EXIT_DONE
 
 
@@ -356,7 +326,7 @@ def _one_goal(
     return asked
 
 
-def _require_of_photographs(
+def _require_of_tiles(
     asked: dict[str, float], tiles: int, min_tiles: int, estimated: bool, believe_labels: bool
 ) -> None:
     """Raises click.UsageError where what was asked for cannot be asked of photographs."""
@@ -371,70 +341,3 @@ def _require_of_photographs(
         raise click.UsageError(
             "--leave-out-doubtful goes with --estimated: a proof believes every label"
         )
-
-
-def _with_remedy(
-    exc: PromiseError, goal: Goal, evidence: Evidence, confidence: float
-) -> PromiseError:
-    """The same refusal, with what these examples do support and how to get more."""
-    from crackwatch.bounds import lower_bound, upper_bound
-    from crackwatch.promise import MaxFalseAlarms, MinRecall
-
-    supported = ""
-    if exc.have and exc.needed and isinstance(goal, MinRecall):
-        most = lower_bound(exc.have, exc.have, confidence)
-        supported = f"What there is supports --min-recall {_floor(most)} at most. "
-    elif exc.have and exc.needed and isinstance(goal, MaxFalseAlarms):
-        least = -_floor(-1000 * upper_bound(0, exc.have, confidence))
-        if least < 1000:
-            supported = f"What there is supports --max-false-alarms-per-1000 {least} at best. "
-    pictures = len(evidence.examples.labels)
-    cracks = int((evidence.examples.labels == 1).sum())
-    problem = (
-        f"{exc.problem} ({cracks:,} cracks and {pictures - cracks:,} normals were scored "
-        f"{evidence.words}; pictures of the same concrete count once)"
-    )
-    return PromiseError(problem, supported + _more(evidence), have=exc.have, needed=exc.needed)
-
-
-def _more(evidence: Evidence) -> str:
-    """How to get more examples."""
-    return _GET_MORE if evidence.source == "out_of_fold" else _ADD_MORE
-
-
-def _floor(value: float) -> float:
-    """To three significant digits downwards, so that what is named is really supported."""
-    digits = 2 - floor(log10(abs(value)))
-    scale: float = 10.0**digits
-    return round(floor(value * scale) / scale, max(digits, 0))
-
-
-# ---------------------------------------------------------------------------------- what is drawn
-
-
-def _plot(file: Path, evidence: Evidence, found: Promise, wish: str, model_id: str) -> None:
-    from crackwatch import promise
-    from crackwatch.evaluation.operating import Chosen, write_operating_plot
-
-    drawn = promise.curve(evidence.examples)
-    try:
-        write_operating_plot(
-            file,
-            drawn.thresholds,
-            drawn.recall,
-            drawn.false_alarms_per_1000,
-            Chosen(
-                threshold=found.threshold,
-                recall=found.recall,
-                recall_bound=found.recall_bound,
-                false_alarms_per_1000=found.false_alarms_per_1000,
-                false_alarms_per_1000_bound=found.false_alarms_per_1000_bound,
-                confidence=found.confidence,
-            ),
-            f"Threshold {found.threshold:.4g} for {wish}",
-            model_id,
-        )
-    except OSError as exc:
-        raise UsageError(
-            f"{file}: cannot be written: {exc.strerror}", "Name another file: --plot FILE.png."
-        ) from exc

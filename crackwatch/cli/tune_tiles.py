@@ -38,16 +38,14 @@ def tune(
     evidence: Evidence,
     asked: Asked,
     *,
-    apply: bool,
-    decided_by: str,
+    decided_by: str | None,
     output_format: str,
-    more: str,
 ) -> None:
-    """Chooses, applies if told to, prints. Raises PromiseError, ending with ``more``: how to get it."""
-    found = _chosen(evidence, asked, more)
+    """Chooses, applies if somebody ``decided_by`` it, prints. Raises PromiseError, with a remedy."""
+    found = _chosen(evidence, asked)
     goal = goal_text(found.wish)
     figures = tiled.figures(found)
-    if apply:
+    if decided_by is not None:
         registry.set_tiled(
             card.id,
             as_threshold(found, evidence.words),
@@ -55,7 +53,7 @@ def tune(
             reason=f"{goal}; rests on {basis_text(found)}",
             figures=figures,
         )
-    overridden = _overridden(settings)
+    overridden = overridden_in(settings)
     if output_format == "json":
         echo_json(
             {
@@ -65,26 +63,23 @@ def tune(
                 **figures,
                 "highest": _highest(found, evidence),
                 "before": card.tiled.model_dump(mode="json") if card.tiled else None,
-                "applied": apply,
+                "applied": decided_by is not None,
                 "overridden_by": overridden or None,
             }
         )
         return
     click.echo("\n".join(_lines(found, card, evidence)))
     click.echo()
-    if apply:
-        click.echo(f"Applied to {card.id}; its card remembers {_before(card)}.")
+    if decided_by is not None:
+        click.echo(f"Applied to {card.id}; its card remembers {before_text(card)}.")
         if registry.champion() != card.id:
             click.echo("It is not the champion: 'crackwatch models promote ID' makes it judge.")
         elif not overridden:
             click.echo("A running station takes it between two batches.")
     else:
         click.echo("Nothing was changed: --apply makes it the model's own, for photographs.")
-    for name, value in overridden.items():
-        click.echo(
-            f"But {settings.file} (or the environment) says [model] {name} = {value:g}, and that "
-            'stands above the\nmodel\'s own until it says "model" and the station is restarted.'
-        )
+    for line in overridden_text(settings, overridden):
+        click.echo(line)
 
 
 def as_threshold(found: TiledPromise, examples: str) -> TiledThreshold:
@@ -102,7 +97,7 @@ def as_threshold(found: TiledPromise, examples: str) -> TiledThreshold:
     )
 
 
-def _chosen(evidence: Evidence, asked: Asked, more: str) -> TiledPromise:
+def _chosen(evidence: Evidence, asked: Asked) -> TiledPromise:
     from crackwatch import tiled_promise
     from crackwatch.tiled_promise import Basis, Wish
 
@@ -121,7 +116,7 @@ def _chosen(evidence: Evidence, asked: Asked, more: str) -> TiledPromise:
         raise PromiseError(
             f"{exc.problem} ({normals:,} normals were scored {evidence.words}; pictures of the same "
             "concrete count once)",
-            f"{exc.remedy + ' ' if exc.remedy else ''}{instead}{more}",
+            f"{exc.remedy + ' ' if exc.remedy else ''}{instead}{evidence.more}",
             have=exc.have,
             needed=exc.needed,
         ) from exc
@@ -136,7 +131,7 @@ def _lines(found: TiledPromise, card: Card, evidence: Evidence) -> list[str]:
         ("scores", evidence.words),
         ("cracks", how_many(seen.tp + seen.fn, there.tp + there.fn)),
         ("normals", how_many(seen.fp + seen.tn, there.fp + there.tn)),
-        ("threshold", f"{found.threshold!r}  (now {_before(card)})"),
+        ("threshold", f"{found.threshold!r}  (now {before_text(card)})"),
         *tiled.lines(found),
     ]
     lines = [*aligned(rows), "", *tiled.remarks(found)]
@@ -158,13 +153,14 @@ def _highest(found: TiledPromise, evidence: Evidence) -> list[dict[str, object]]
     ]
 
 
-def _before(card: Card) -> str:
+def before_text(card: Card) -> str:
+    """The rule for photographs that is in force, for a person."""
     if card.tiled is None:
         return f"{card.threshold.value:.6g}, that of single pictures"
     return f"{card.tiled.value!r}, {rule_text(card.tiled.min_tiles)}"
 
 
-def _overridden(settings: Settings) -> dict[str, float]:
+def overridden_in(settings: Settings) -> dict[str, float]:
     """What of the station's own settings stands above the card: see ``champion.rule_of``."""
     model = settings.model
     above: dict[str, float] = {}
@@ -175,3 +171,12 @@ def _overridden(settings: Settings) -> dict[str, float]:
     if model.min_tiles != "model":
         above["min_tiles"] = model.min_tiles
     return above
+
+
+def overridden_text(settings: Settings, overridden: dict[str, float]) -> list[str]:
+    """The same for a person."""
+    return [
+        f"But {settings.file} (or the environment) says [model] {name} = {value:g}, and that "
+        'stands above the\nmodel\'s own until it says "model" and the station is restarted.'
+        for name, value in overridden.items()
+    ]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
@@ -137,13 +137,17 @@ class Threshold(_Part):
 class TiledThreshold(_Part):
     """A photograph is an anomaly if ``min_tiles`` connected tiles score ``value`` or more.
 
-    Chosen for photographs of ``tiles`` tiles; ``chosen_by`` says how, for a person.
+    Chosen for photographs of ``tiles`` tiles; ``chosen_by`` says how, for a person. ``on`` is what
+    it was chosen by: single crops, or photographs that were scored as wholes, by this model or by
+    one whose threshold it keeps. ``promise`` is there where this model scored them.
     """
 
     value: Probability
     min_tiles: int = Field(default=1, ge=1)
     tiles: int = Field(ge=1)
     chosen_by: str
+    on: Literal["crops", "photographs"] = "crops"
+    promise: Guarantee | None = None
 
 
 # What a decision can be about, beside promotions, rejections and rollbacks.

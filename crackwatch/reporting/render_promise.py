@@ -9,6 +9,9 @@ from typing import Any
 from crackwatch.bounds import Span
 from crackwatch.promise import Promise, goal_text
 
+# What was scored, for a person.
+PICTURES, PHOTOGRAPHS = "pictures", "photographs"
+
 
 def document(found: Promise, share_from: str) -> dict[str, Any]:
     """As ``tune --format json`` and the card's decisions have it.
@@ -42,21 +45,24 @@ def document(found: Promise, share_from: str) -> dict[str, Any]:
     }
 
 
-def text(found: Promise, model: str, threshold: float, examples: str, share_from: str) -> str:
-    """For a person, without a newline at its end; ``threshold`` is the one that ``model`` has now.
+def text(
+    found: Promise, model: str, before: str, examples: str, share_from: str, things: str
+) -> str:
+    """For a person, without a newline at its end; ``before`` is the threshold ``model`` has now.
 
-    ``examples`` says where the scores come from, ``share_from`` how the share of cracks is known.
+    ``examples`` says where the scores come from, ``share_from`` how the share of cracks is known;
+    ``things`` were scored: pictures, or photographs.
     """
     seen, there = found.pictures, found.independent
     sure = f"at a confidence of {found.confidence:g}"
     rows = [
         ("model", model),
         ("scores", examples),
-        ("cracks", how_many(seen.tp + seen.fn, there.tp + there.fn)),
-        ("normals", how_many(seen.fp + seen.tn, there.fp + there.tn)),
-        ("goal", goal_text(found.goal, found.confidence)),
+        ("cracks", how_many(seen.tp + seen.fn, there.tp + there.fn, things)),
+        ("normals", how_many(seen.fp + seen.tn, there.fp + there.tn, things)),
+        ("goal", goal_text(found.goal, found.confidence, normals_of(things))),
         # every digit: it lies a hair below the score of a crack, which it would miss rounded up
-        ("threshold", f"{found.threshold!r}  (now {threshold!r})"),
+        ("threshold", f"{found.threshold!r}  (now {before})"),
         # a bound is rounded to the side on which it still holds
         ("recall", f"{found.recall:.4f}  at least {_down(found.recall_bound, 4)} {sure}"),
         (
@@ -70,14 +76,14 @@ def text(found: Promise, model: str, threshold: float, examples: str, share_from
         ("left alone (TN)", str(seen.tn)),
     ]
     if found.cost is not None:
-        rows.append(("cost a picture", f"{_span(found.cost.span, 4)}, bootstrap"))
+        rows.append((f"cost a {things[:-1]}", f"{_span(found.cost.span, 4)}, bootstrap"))
         if found.cost.optimism:
-            rows.append(("", f"chosen on these pictures: add about {found.cost.optimism:.2g}"))
+            rows.append(("", f"chosen on these {things}: add about {found.cost.optimism:.2g}"))
     forecast = found.forecast
     lines = [
         *aligned(rows),
         "",
-        f"Of 1,000 pictures at the station, {round(1000 * forecast.prevalence, 1):,g} of them with "
+        f"Of 1,000 {things} at the station, {round(1000 * forecast.prevalence, 1):,g} of them with "
         "a crack",
         f"({share_from}):",
         *aligned(
@@ -87,7 +93,7 @@ def text(found: Promise, model: str, threshold: float, examples: str, share_from
                 ("cracks missed", _span(forecast.missed, 2)),
             ]
         ),
-        "All of this holds for pictures like those that were scored, and for no others.",
+        f"All of this holds for {things} like those that were scored, and for no others.",
     ]
     if found.cost is not None:
         lines += [
@@ -97,17 +103,22 @@ def text(found: Promise, model: str, threshold: float, examples: str, share_from
         if found.cost.handful:
             least, most = found.cost.thresholds
             lines += [
-                f"A handful of pictures decided it (independent misses: {there.fn}, false alarms: "
+                f"A handful of {things} decided it (independent misses: {there.fn}, false alarms: "
                 f"{there.fp}).",
                 f"In resamples the best threshold lay between {least:.3g} and {most:.3g}.",
             ]
     return "\n".join(lines)
 
 
-def how_many(pictures: int, independent: int) -> str:
-    """Of one class: pictures, and independent ones where these are fewer."""
-    return f"{pictures:,} pictures" + (
-        "" if pictures == independent else f", {independent:,} of them independent"
+def normals_of(things: str) -> str:
+    """What those without a crack are called."""
+    return "normals" if things == PICTURES else f"{things} without a crack"
+
+
+def how_many(count: int, independent: int, things: str = PICTURES) -> str:
+    """Of one class: how many, and independent ones where these are fewer."""
+    return f"{count:,} {things}" + (
+        "" if count == independent else f", {independent:,} of them independent"
     )
 
 

@@ -80,15 +80,27 @@ def card_of(
 
 
 def tiled_in(
-    plan: Plan, logits: NDArray[np.float64], own: float, parent: Card | None
+    plan: Plan,
+    logits: NDArray[np.float64],
+    own: float,
+    parent: Card | None,
+    champion: Card | None = None,
 ) -> TiledThreshold | str:
     """The threshold of photographs that a card gets by itself, or why it gets none.
 
     ``logits`` (N,) are calibrated, NaN where none is honest; ``own`` is the threshold of single
-    pictures. With too few scores it is the ``parent``'s, whose weights went on.
+    pictures. The ``champion``'s is kept if photographs told it: calibrated scores mean the same of
+    both models, and an estimate from crops knows less. With too few scores it is the ``parent``'s,
+    whose weights went on.
     """
     if not plan.recipe.folds:
         return "no picture was scored by a model that had not learned from it"
+    if champion is not None and champion.tiled is not None and champion.tiled.on == "photographs":
+        return _kept(
+            champion,
+            own,
+            "photographs told it. Prove it of this model with 'crackwatch tune --photographs DIR'",
+        )
     scored = np.isfinite(logits)
     examples = Examples.of_logits(logits[scored], plan.pictures.labels[scored], plan.groups[scored])
     try:
@@ -96,9 +108,19 @@ def tiled_in(
     except PromiseError as exc:
         if parent is None or parent.tiled is None:
             return exc.problem
-        kept = max(parent.tiled.value, own)
-        why = f"kept from {parent.id}: {exc.problem}"
-        return parent.tiled.model_copy(update={"value": kept, "chosen_by": why})
+        return _kept(parent, own, exc.problem)
+
+
+def _kept(other: Card, own: float, why: str) -> TiledThreshold:
+    """Another model's rule for photographs, never below ``own``; what was proved of it is not kept."""
+    assert other.tiled is not None
+    return other.tiled.model_copy(
+        update={
+            "value": max(other.tiled.value, own),
+            "chosen_by": f"kept from {other.id}: {why}",
+            "promise": None,
+        }
+    )
 
 
 def tiled_by_default(examples: Examples, own: float, reviewed: NDArray[np.bool_]) -> TiledThreshold:

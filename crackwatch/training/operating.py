@@ -54,7 +54,7 @@ def operating_point(
         )
     found = calibration.calibrate(logits, labels)
     examples = Examples.of_logits(found(logits), labels, plan.groups[scored])
-    carried, unproved = _carried(_champion(registry), examples)
+    carried, unproved = _carried(champion_in(registry), examples)
     if carried is not None:
         return found, carried
     return found, Threshold(
@@ -68,7 +68,8 @@ def operating_point(
     )
 
 
-def _champion(registry: Cards) -> Card | None:
+def champion_in(registry: Cards) -> Card | None:
+    """The champion's card, None where there is none that can be read."""
     try:
         champion = registry.champion()
         return None if champion is None else registry.card(champion)

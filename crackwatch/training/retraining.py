@@ -49,7 +49,7 @@ from crackwatch.training.describing import (
     unrelated,
 )
 from crackwatch.training.gate import Comparison
-from crackwatch.training.operating import operating_point
+from crackwatch.training.operating import champion_in, operating_point
 from crackwatch.training.planning import (
     WHOLE,
     WORK_FOLDER,
@@ -239,7 +239,7 @@ def _train(
     # as they will be read again when this model is the champion: to the last bit the same verdicts
     kept = found(logits).astype(np.float32).astype(np.float64)
     parent = registry.card(plan.parent) if plan.parent is not None else None
-    tiled = tiled_in(plan, kept, threshold.value, parent)
+    tiled = tiled_in(plan, kept, threshold.value, parent, champion_in(registry))
     return Trained(kept, found, threshold, tiled, outcomes[WHOLE])
 
 
