@@ -61,7 +61,10 @@ def rule_of(card: Card, settings: ModelSettings) -> Rule:
         of_model = of_tiles
     fewest = settings.min_tiles
     return Rule(
-        threshold, of_model, (tiled.min_tiles if tiled else 1) if fewest == "model" else fewest
+        threshold,
+        of_model,
+        (tiled.min_tiles if tiled else 1) if fewest == "model" else fewest,
+        tiled.second_look_from if tiled else None,
     )
 
 

@@ -340,6 +340,7 @@ class Inspector:
                 before=old.threshold,
                 tiled_threshold=new.tiled_threshold,
                 min_tiles=new.min_tiles,
+                second_look_from=new.second_look_from,
             )
 
     # ------------------------------------------------------------------- faults and their end

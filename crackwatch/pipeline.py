@@ -275,7 +275,10 @@ class Pipeline:
         ):
             match outcome:
                 case _Readable():
-                    whole.drafts.append(self._judged(outcome, scores, judging))
+                    try:
+                        whole.drafts.append(self._judged(outcome, scores, judging, classifier))
+                    except Unreadable as exc:  # decoded once, and not when it is looked at again
+                        whole.spoiled.append(_spoiled(outcome.arrival, outcome.sha256, exc))
                 case Draft():
                     whole.spoiled.append(outcome)
                 case _Unsettled():
@@ -307,9 +310,15 @@ class Pipeline:
                 return _Unsettled(arrival, incomplete=True)
             return _spoiled(arrival, sha256, exc)
 
-    def _judged(self, readable: _Readable, scores: NDArray[np.float32], judging: Judging) -> Draft:
+    def _judged(
+        self,
+        readable: _Readable,
+        scores: NDArray[np.float32],
+        judging: Judging,
+        classifier: Classifier,
+    ) -> Draft:
         try:
-            found = judged(readable.seen, scores, judging.rule, self._mm_per_px)
+            found = judged(readable.seen, scores, judging.rule, classifier, self._mm_per_px)
         except ValueError as exc:
             raise ModelDisagrees(
                 f"model {judging.classifier.model_id}: {exc}",

@@ -19,12 +19,18 @@ def threshold_of(found: Promise, asked: str, examples: str) -> Threshold:
 
 
 def tiled_threshold_of(
-    found: Promise, min_tiles: int, tiles: int, asked: str, examples: str
+    found: Promise,
+    min_tiles: int,
+    second_look_from: float | None,
+    tiles: int,
+    asked: str,
+    examples: str,
 ) -> TiledThreshold:
     """The same for photographs, each of about ``tiles`` tiles, that were scored as wholes."""
     return TiledThreshold(
         value=found.threshold,
         min_tiles=min_tiles,
+        second_look_from=second_look_from,
         tiles=tiles,
         on="photographs",
         chosen_by=_chosen_by(found, asked, examples),

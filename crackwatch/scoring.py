@@ -99,7 +99,10 @@ def score(
                 continue
             path, seen = found
             try:
-                judgement = judged(seen, scores, rule, mm_per_px)
+                judgement = judged(seen, scores, rule, classifier, mm_per_px)
+            except Unreadable as exc:  # what was decoded once is not when it is looked at again
+                yield Refused(path, str(exc))
+                continue
             except ValueError as exc:
                 raise ModelDisagrees(
                     f"model {classifier.model_id} is broken: {exc}",

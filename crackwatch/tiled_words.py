@@ -9,11 +9,14 @@ if TYPE_CHECKING:
     from crackwatch.tiled_promise import TiledPromise, Wish
 
 
-def rule_text(min_tiles: int) -> str:
+def rule_text(min_tiles: int, second_look_from: float | None = None) -> str:
     """The rule in force, as the card and the report say it."""
-    if min_tiles == 1:
-        return "flagged by any one tile"
-    return f"flagged by {min_tiles} tiles that touch"
+    text = (
+        "flagged by any one tile" if min_tiles == 1 else f"flagged by {min_tiles} tiles that touch"
+    )
+    if second_look_from is None:
+        return text
+    return f"{text}, after a second look at those from {second_look_from:g} on"
 
 
 def goal_text(wish: Wish) -> str:

@@ -15,6 +15,10 @@ from numpy.typing import NDArray
 
 from crackwatch.runtime import SIDE
 
+# How far a tile is moved, in pixels at the model's scale, where it is looked at a second time.
+MOVED_PX = round(SIDE / 4)
+PLACEMENTS = 9  # of such a tile, with the one that it has in the layout
+
 # How much of a crack is taken to make a tile an anomaly, where a chain's length is told. A crack then
 # ends anywhere between so many pixels into the chain's last tile and into the one that would follow.
 SEEN_PX = 75
@@ -70,13 +74,32 @@ def boxes(
     to. Each edge is rounded to the nearest whole pixel, which keeps a tile's scale best. These are
     the pixels that are cut and judged as well as those that the row's boxes name.
     """
-    corners = layout.origins[tiles]  # (n, 2)
+    return boxes_at(layout, layout.origins[tiles], width, height)
+
+
+def boxes_at(
+    layout: Layout, corners: NDArray[np.intp], width: int, height: int
+) -> NDArray[np.intp]:  # (n, 4)
+    """The same of squares that need not lie on the grid: ``corners`` (n, 2) are as ``origins``."""
     own, judged = np.array([width, height]), np.array([layout.width, layout.height])
     # in whole numbers, so that every machine rounds alike
     first = (2 * corners * own + judged) // (2 * judged)
     behind = (2 * (corners + SIDE) * own + judged) // (2 * judged)
     first = np.minimum(first, own - 1)
     return np.concatenate([first, np.maximum(behind - first, 1)], axis=1)
+
+
+def moved(layout: Layout, tiles: NDArray[np.intp]) -> NDArray[np.intp]:  # (n, PLACEMENTS - 1, 2)
+    """Upper left corners of ``tiles`` (n,), moved by MOVED_PX along one axis or both: eight of each.
+
+    None looks over the edge: at the rim several may be alike, or where the tile itself lies.
+    """
+    steps = (-MOVED_PX, 0, MOVED_PX)
+    offsets = np.array([(x, y) for y in steps for x in steps if (x, y) != (0, 0)], np.intp)
+    corners = layout.origins[tiles][:, None] + offsets
+    last = np.array([layout.width - SIDE, layout.height - SIDE], np.intp)
+    found: NDArray[np.intp] = np.clip(corners, 0, last)
+    return found
 
 
 # ------------------------------------------------------------------------------- which tiles touch

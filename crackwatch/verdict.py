@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from crackwatch import score_map, tiling
 from crackwatch.domain import Box, Label, Photograph, Place, Prediction, Verdict
 
+HELD_BY = 4  # placements of a tile, of tiling.PLACEMENTS
+
 _NORMAL_PLACES = {"keep": Place.KEPT, "archive": Place.ARCHIVED, "delete": Place.DELETED}
 
 
@@ -50,9 +52,7 @@ def judge_tiles(scores: NDArray[np.floating], threshold: float, min_tiles: int) 
     if min_tiles < 1:
         raise ValueError(f"a rule of {min_tiles} tiles")
     exact = scores.astype(np.float64)  # else NumPy rounds the threshold to the scores' type
-    broken = ~((exact >= 0) & (exact <= 1))  # nan as well
-    if broken.any():
-        raise ValueError(f"the score {float(exact[broken][0])!r} is not a probability")
+    _require_probabilities(exact)
     rule = min(min_tiles, exact.size)
     over = exact >= threshold
     found = tuple(tiling.clusters(over))
@@ -64,6 +64,18 @@ def judge_tiles(scores: NDArray[np.floating], threshold: float, min_tiles: int) 
         over=over,
         clusters=found,
     )
+
+
+def second_look(first: float, moved: NDArray[np.floating]) -> float:
+    """The score of a tile that was looked at again: HELD_BY of its placements have it, or more.
+
+    ``first`` is the score where the tile lies, ``moved`` (PLACEMENTS - 1,) those beside it. A crack
+    stays one when the tile is moved by a quarter of its side; most of what only looks like one from
+    a certain place does not. Raises ValueError where a score is no probability.
+    """
+    every = np.append(moved, np.float32(first))
+    _require_probabilities(every)
+    return float(np.sort(every)[-HELD_BY])
 
 
 def flagged_up_to(scores: NDArray[np.floating], min_tiles: int) -> float:
@@ -93,11 +105,13 @@ def photograph(
     size: tuple[int, int],
     overlap: int,
     mm_per_px: float | None,
+    second_look_from: float | None = None,
 ) -> Photograph:
     """What is kept of a photograph whose ``scores`` (rows, columns) were ``judged`` in tiles.
 
     ``size`` is its own width and height, upright; ``layout`` that of the tiles, with ``overlap``,
-    at the model's scale. ``mm_per_px`` is of its own pixels.
+    at the model's scale. ``mm_per_px`` is of its own pixels. Tiles that scored ``second_look_from``
+    were looked at again; None: none was.
     """
     width, height = size
     chosen = np.flatnonzero(judged.over)
@@ -116,6 +130,7 @@ def photograph(
         tiles=len(layout),
         tiles_over=len(chosen),
         min_tiles=judged.min_tiles,
+        second_look_from=second_look_from,
         largest_cluster=judged.largest_cluster,
         boxes=tuple(
             Box(x, y, w, h, float(score))
@@ -129,3 +144,9 @@ def photograph(
 def place_of(verdict: Verdict, normal: str) -> Place:
     """Where a picture with this verdict belongs; ``normal`` is the setting files.normal."""
     return Place.FLAGGED if verdict is Label.ANOMALY else _NORMAL_PLACES[normal]
+
+
+def _require_probabilities(scores: NDArray[np.floating]) -> None:
+    broken = ~((scores >= 0) & (scores <= 1))  # nan as well
+    if broken.any():
+        raise ValueError(f"the score {float(scores[broken][0])!r} is not a probability")

@@ -13,11 +13,14 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from crackwatch import tiling
 from crackwatch.domain import Light, Photograph, Prediction, Verdict
 from crackwatch.examining import Emit
-from crackwatch.runtime import SIDE
+from crackwatch.runtime import SIDE, Classifier
 from crackwatch.tiling import Layout
-from crackwatch.verdict import judge, judge_tiles, photograph
+from crackwatch.verdict import judge, judge_tiles, photograph, second_look
+
+_BATCH = 64  # squares of a second look that are scored together
 
 LightMeter = Callable[[NDArray[np.uint8]], Light]
 
@@ -40,6 +43,13 @@ class Tiled(Protocol):
         """
         ...
 
+    def squares(self, boxes: NDArray[np.intp]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+        """The place in ``boxes`` (n, 4), and what the model would see there, each once.
+
+        uint8 (227, 227, 3) BGR, valid until the next one. Decodes anew; raises as ``tiles`` does.
+        """
+        ...
+
 
 # What a decoder makes of a file.
 Decoded = NDArray[np.uint8] | Tiled
@@ -51,12 +61,14 @@ class Rule:
     """By what scores become a verdict. ``threshold`` is for a picture that is one view.
 
     Of a photograph, ``min_tiles`` connected tiles must reach ``tiled_threshold``: among hundreds of
-    tiles a false alarm is hundreds of times as likely.
+    tiles a false alarm is hundreds of times as likely. Tiles that score ``second_look_from`` or more
+    are looked at again and have the score of that (``verdict.second_look``); None: none is.
     """
 
     threshold: float
     tiled_threshold: float
     min_tiles: int = 1
+    second_look_from: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,17 +76,21 @@ class Seen:
     """What is remembered of a picture while its views are scored."""
 
     light: Light | None
-    order: NDArray[np.intp] | None = None  # of a photograph: the tile of each view
-    layout: Layout | None = None
-    size: tuple[int, int] = (SIDE, SIDE)  # own width and height, upright
-    overlap: int = 0
+    tiled: SeenTiles | None = None  # None: it is one view
+
+
+@dataclass(frozen=True, slots=True)
+class SeenTiles:
+    """A photograph, and which of its tiles each view was: (N,). Its file's bytes are held meanwhile."""
+
+    photograph: Tiled
+    order: NDArray[np.intp]
 
     def grid(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
-        """A photograph's ``scores``, in the order of its views, as (rows, columns) of tiles."""
-        assert self.layout is not None and self.order is not None, "a single view"
-        of_tiles = np.empty(len(self.layout), np.float32)
+        """``scores`` (N,), in the order of the views, as (rows, columns) of tiles."""
+        of_tiles = np.empty(len(self.order), np.float32)
         of_tiles[self.order] = scores
-        return of_tiles.reshape(self.layout.shape)
+        return of_tiles.reshape(self.photograph.layout.shape)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,36 +120,75 @@ def see(decoded: Decoded, emit: Emit, measure: LightMeter | None = None) -> Seen
             lights += map(measure, tiles)
         order.append(numbers)
         emit(tiles)
-    return Seen(
-        _mean(lights) if lights else None,
-        np.concatenate(order),
-        decoded.layout,
-        (decoded.width, decoded.height),
-        decoded.overlap,
-    )
+    return Seen(_mean(lights) if lights else None, SeenTiles(decoded, np.concatenate(order)))
 
 
 def judged(
-    seen: Seen, scores: NDArray[np.float32], rule: Rule, mm_per_px: float | None = None
+    seen: Seen,
+    scores: NDArray[np.float32],
+    rule: Rule,
+    classifier: Classifier,
+    mm_per_px: float | None = None,
 ) -> Judgement:
     """From the scores of a picture's views, in the order in which ``see`` handed them over.
 
-    ``mm_per_px`` is of a photograph's own pixels, None where nobody knows. Raises ValueError where a
-    score is no probability: a broken model must not pass cracks.
+    ``classifier`` gave them, and is asked again where the rule has a second look. ``mm_per_px`` is
+    of a photograph's own pixels, None where nobody knows. Raises ValueError where a score is no
+    probability: a broken model must not pass cracks.
     """
-    if seen.layout is None:
+    if seen.tiled is None:
         (score,) = scores.tolist()
         return Judgement(judge(Prediction(score), rule.threshold), score, rule.threshold, None)
-    grid = seen.grid(scores)
+    tiled = seen.tiled.photograph
+    grid = seen.tiled.grid(scores)
+    if rule.second_look_from is not None:
+        grid = looked_again(tiled, grid, rule.second_look_from, classifier)
     found = judge_tiles(grid, rule.tiled_threshold, rule.min_tiles)
     return Judgement(
         found.verdict,
         found.prediction.score,
         rule.tiled_threshold,
         photograph(
-            found, grid, rule.tiled_threshold, seen.layout, seen.size, seen.overlap, mm_per_px
+            found,
+            grid,
+            rule.tiled_threshold,
+            tiled.layout,
+            (tiled.width, tiled.height),
+            tiled.overlap,
+            mm_per_px,
+            rule.second_look_from,
         ),
     )
+
+
+def looked_again(
+    tiled: Tiled, grid: NDArray[np.float32], at_least: float, classifier: Classifier
+) -> NDArray[np.float32]:
+    """``grid`` (rows, columns) with the tiles that score ``at_least`` looked at a second time.
+
+    Each is scored where it would lie if it were moved by a quarter of its side, in the eight
+    directions: see ``verdict.second_look``. Costs one more decoding where there is such a tile, and
+    eight scores for each. Raises as ``Tiled.squares`` does.
+    """
+    first = grid.ravel()
+    suspects = np.flatnonzero(first >= at_least)
+    if not len(suspects):
+        return grid
+    corners = tiling.moved(tiled.layout, suspects).reshape(-1, 2)
+    places = tiling.boxes_at(tiled.layout, corners, tiled.width, tiled.height)
+    scores = np.empty(len(places), np.float32)
+    batch = np.empty((min(_BATCH, len(places)), SIDE, SIDE, 3), np.uint8)
+    waiting: list[int] = []
+    for done, (place, square) in enumerate(tiled.squares(places), 1):
+        batch[len(waiting)] = square
+        waiting.append(place)
+        if len(waiting) == len(batch) or done == len(places):
+            scores[waiting] = classifier.scores(batch[: len(waiting)])
+            waiting.clear()
+    again = first.copy()
+    for tile, beside in zip(suspects, scores.reshape(len(suspects), -1), strict=True):
+        again[tile] = second_look(float(first[tile]), beside)
+    return again.reshape(grid.shape)
 
 
 def _mean(lights: list[Light]) -> Light:

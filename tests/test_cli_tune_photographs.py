@@ -191,9 +191,17 @@ def test_photographs_are_scored_as_wholes(
     assert said["goal"] == {"min_recall": 0.9}
     assert said["tp"] + said["fn"] == said["fp"] + said["tn"] == 12
     assert (said["tiles"], said["min_tiles"], said["applied"]) == (12, 1, False)
-    # the same as the station finds: the highest tile's score decides
-    flagged = labelled / "walls" / "anomaly"
+    assert said["second_look_from"] == 0.05
     assert said["recall"] == 1
+
+
+def test_without_a_second_look_the_highest_tile_decides(
+    labelled: Path, tune: Tune, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = asked(labelled, "--min-recall", 0.9, "--second-look", 1)
+    said = tune.document(labelled, *arguments)
+    flagged = labelled / "walls" / "anomaly"
+    assert Registry(labelled / "models").card(said["model"]).tiled is not None
     assert execute(["classify", "--config", str(labelled / "config.toml"), "--threshold",
                     repr(said["threshold"]), str(flagged), "--format", "json"]) == 0  # fmt: skip
     found = json.loads(capsys.readouterr().out)
@@ -213,7 +221,7 @@ def test_a_rule_of_two_tiles_asks_for_the_second_one(labelled: Path, tune: Tune)
 
 
 def test_an_applied_threshold_is_that_of_photographs_and_says_that_photographs_told_it(
-    labelled: Path, tune: Tune
+    labelled: Path, tune: Tune, capsys: pytest.CaptureFixture[str]
 ) -> None:
     goal = ("--cost-miss", 10, "--cost-false-alarm", 1, "--apply", "--by", "anna")
     registry = Registry(labelled / "models")
@@ -227,16 +235,35 @@ def test_an_applied_threshold_is_that_of_photographs_and_says_that_photographs_t
     known = registry.verify(chosen)
     assert known.tiled is not None
     assert (known.tiled.on, known.tiled.min_tiles, known.tiled.tiles) == ("photographs", 1, 12)
+    assert known.tiled.second_look_from == 0.05
+    assert "after a second look at those from 0.05 on" in known.tiled.chosen_by
     assert known.tiled.promise is not None
     assert (known.tiled.promise.anomalies, known.tiled.promise.normals) == (12, 12)
     decision = known.decisions[-1]
     assert (decision.what, decision.decided_by) == ("tiled_threshold", "anna")
     assert known.threshold == before
     settings = load_settings(labelled / "config.toml", {}).model
-    assert champion.rule_of(known, settings).tiled_threshold == known.tiled.value
+    rule = champion.rule_of(known, settings)
+    assert (rule.tiled_threshold, rule.second_look_from) == (known.tiled.value, 0.05)
+    # the station finds what was promised
+    for name, verdict in (("anomaly", "anomaly"), ("normal", "normal")):
+        capsys.readouterr()
+        config = ("--config", str(labelled / "config.toml"))
+        assert (
+            execute(["classify", *config, str(labelled / "walls" / name), "--format", "json"]) == 0
+        )
+        said = capsys.readouterr()
+        assert [each["verdict"] for each in json.loads(said.out)] == [verdict] * 12
+        assert "after a second look at those from 0.05 on" in said.err
     status, out, _ = tune(labelled, "--undo", "--by", "anna")
     assert status == 0
     assert registry.card(chosen).tiled == decision.old_tiled
+
+
+def test_a_second_look_goes_with_photographs(station: Path, tune: Tune) -> None:
+    status, out, err = tune(station, *TWELVE, "--estimated", "--second-look", 0.1)
+    assert (status, out) == (2, "")
+    assert "--second-look goes with --photographs" in err
 
 
 def test_what_photographs_cannot_prove_is_refused_with_the_number_needed(

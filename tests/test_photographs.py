@@ -13,6 +13,7 @@ import zlib
 from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import cv2
 import numpy as np
@@ -388,9 +389,9 @@ def test_the_boxes_that_a_row_keeps_cut_out_what_was_judged_bit_for_bit(scale: f
     photograph = open_photograph(data, TILED, Tiling(scale=scale))
     views: list[NDArray[np.uint8]] = []
     seen = see(photograph, lambda pixels: views.extend(pixels.copy()))
-    assert seen.order is not None
+    assert seen.tiled is not None
     scores = np.linspace(0.5, 1, len(views), dtype=np.float32)  # all reach the threshold
-    kept = judged(seen, scores, Rule(0.5, 0.5)).photograph
+    kept = judged(seen, scores, Rule(0.5, 0.5), Mock()).photograph
     assert kept is not None and len(kept.boxes) == len(views)
     places = np.array([(box.x, box.y, box.w, box.h) for box in kept.boxes])
     # the highest score first: the view that was handed over last

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 
+from crackwatch import images
 from crackwatch.domain import QuarantineReason, ReviewBand
-from crackwatch.errors import ModelDisagrees, SystemFault
+from crackwatch.errors import ModelDisagrees, SystemFault, Unreadable
+from crackwatch.images.photographs import Photograph, Tiling, look
 from tests.station import Station, jpeg
+from tests.walls import wall_jpeg
 
 
 @pytest.fixture
@@ -232,6 +237,29 @@ def test_other_content_under_a_condemned_name_is_judged_like_any_other(station: 
     station.put("killer.jpg", jpeg(dark=False, seed=3))
     station.inspect("killer.jpg")
     assert station.rows()[0]["outcome"] == "normal"
+
+
+def test_a_photograph_that_cannot_be_looked_at_again_is_quarantined_and_the_others_are_judged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = images.Limits(120_000_000, "tile")
+    damage = Unreadable(QuarantineReason.UNREADABLE, "its data are damaged")
+
+    def decode(data: bytes, _: float | None) -> Any:
+        found = look(data, limits, Tiling())
+        if isinstance(found, Photograph):
+            monkeypatch.setattr(found, "squares", Mock(side_effect=damage))
+        return found
+
+    station = Station(tmp_path)
+    station.put("wall.jpg", wall_jpeg(700, 500))
+    station.put("good.jpg", jpeg(dark=False))
+    judging = station.judging()
+    judging = replace(judging, rule=replace(judging.rule, second_look_from=0.0))
+    with station.pipeline(decode=decode) as pipeline:
+        pipeline.inspect(station.batch("wall.jpg", "good.jpg"), judging)
+    found = {row["source"]: (row["outcome"], row["reason"]) for row in station.rows()}
+    assert found == {b"wall.jpg": ("quarantined", "unreadable"), b"good.jpg": ("normal", None)}
 
 
 def test_a_model_that_gives_no_probability_records_nothing(tmp_path: Path) -> None:

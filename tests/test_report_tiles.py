@@ -42,6 +42,7 @@ def photograph(over: int = 3, min_tiles: int = 1, length_mm: float | None = 121.
         boxes=tuple(Box(195 * at, 390, 227, 227, 0.99 - at / 100) for at in range(over)),
         score_map=b"map",
         length_mm=length_mm,
+        second_look_from=0.05,
     )
 
 
@@ -79,6 +80,7 @@ def test_an_anomaly_that_was_judged_in_tiles_lists_its_boxes(
     assert found["threshold"] == 0.9
     assert (found["tiles"], found["tiles_over"], found["min_tiles"]) == (336, 2, 2)
     assert (found["width"], found["height"], found["length_mm"]) == (4000, 3000, 121.3)
+    assert found["second_look_from"] == 0.05
     assert found["boxes"] == [
         {"x": 0, "y": 390, "w": 227, "h": 227, "score": 0.99},
         {"x": 195, "y": 390, "w": 227, "h": 227, "score": 0.98},

@@ -115,7 +115,7 @@ def _in_force(rule: Rule, photographs: int, others: int) -> str:
     said = [f"threshold {rule.threshold:.6g}"] if others or not photographs else []
     if photographs:
         said.append(
-            f"threshold {rule.tiled_threshold:.6g} of photographs, {rule_text(rule.min_tiles)}"
+            f"threshold {rule.tiled_threshold:.6g} of photographs, {rule_text(rule.min_tiles, rule.second_look_from)}"
         )
     return ", ".join(said)
 

@@ -39,6 +39,7 @@ class Wholes:
     """How photographs were scored as wholes."""
 
     min_tiles: int
+    second_look_from: float | None
     tiles: int  # of a typical one: the median
 
 
@@ -124,9 +125,14 @@ def of_data(settings: Settings, registry: Registry, model_id: str, data: Path) -
 
 
 def of_photographs(
-    settings: Settings, registry: Registry, model_id: str, folder: Path, min_tiles: int
+    settings: Settings,
+    registry: Registry,
+    model_id: str,
+    folder: Path,
+    min_tiles: int,
+    second_look_from: float | None,
 ) -> Evidence:
-    """Labelled photographs, each as the station judges it: in tiles, by the rule of ``min_tiles``."""
+    """Labelled photographs, each as the station judges it: in tiles, by such a rule."""
     from statistics import median
 
     from crackwatch import dataset
@@ -140,7 +146,12 @@ def of_photographs(
     decoder, model_mm_per_px = Decoder(settings), registry.card(model_id).mm_per_px
     with progress_bar("scoring") as progress:
         scored = score_photographs(
-            files, lambda data: decoder(data, model_mm_per_px), classifier, min_tiles, progress
+            files,
+            lambda data: decoder(data, model_mm_per_px),
+            classifier,
+            min_tiles,
+            second_look_from,
+            progress,
         )
     _tell_left_out(scored.problems)
     if not len(scored.labels):
@@ -154,7 +165,7 @@ def of_photographs(
         "photographs",
         f"by the model itself, of the photographs in {folder}, {tiles:,} tiles each",
         "Add labelled photographs of other concrete to that folder.",
-        wholes=Wholes(min_tiles, tiles),
+        wholes=Wholes(min_tiles, second_look_from, tiles),
     )
 
 

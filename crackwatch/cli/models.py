@@ -79,7 +79,9 @@ def show(config: str | None, output_format: str, model_id: str | None) -> None:
     if card.tiled is None:
         document["tiled"] = "none: photographs are judged by the threshold of single pictures"
     else:
-        document["tiled"]["rule"] = f"of photographs, {rule_text(card.tiled.min_tiles)}"
+        document["tiled"]["rule"] = (
+            f"of photographs, {rule_text(card.tiled.min_tiles, card.tiled.second_look_from)}"
+        )
     if card.mm_per_px is None:
         document["mm_per_px"] = "not known: photographs are judged at their own scale"
     document["decisions"] = [_decided(each) for each in card.decisions] or None
@@ -254,7 +256,7 @@ def _decided(decision: Decision) -> str:
         change = f" {decision.old.value:.6g} to {decision.new.value:.6g}"
     elif decision.new_tiled:
         before = f"{decision.old_tiled.value:.6g}" if decision.old_tiled else "none"
-        rule = rule_text(decision.new_tiled.min_tiles)
+        rule = rule_text(decision.new_tiled.min_tiles, decision.new_tiled.second_look_from)
         change = f" {before} to {decision.new_tiled.value:.6g}, {rule}"
     elif decision.what == SCALE:
         known = decision.mm_per_px

@@ -18,6 +18,7 @@ from crackwatch.cli.evidence import (
     out_of_fold,
 )
 from crackwatch.cli.options import config_option, echo_json, format_option, load_settings, who
+from crackwatch.domain import SECOND_LOOK_FROM
 from crackwatch.errors import EXIT_DONE, ModelMissing, UsageError
 
 if TYPE_CHECKING:
@@ -84,6 +85,13 @@ if TYPE_CHECKING:
     "[default: 1]. With more than 1 a crack in one tile is never found.",
 )
 @click.option(
+    "--second-look",
+    type=click.FloatRange(0, 1),
+    metavar="S",
+    help="With --photographs: a tile that scores S or more is looked at again, moved by a quarter of "
+    f"its side in eight directions [default: {SECOND_LOOK_FROM}; 1 looks at next to none].",
+)
+@click.option(
     "--estimated",
     is_flag=True,
     help="With --tiles: go by an estimate from the normals' scores, continued to where none was "
@@ -140,6 +148,7 @@ def command(
     tiles: int | None,
     photographs: Path | None,
     min_tiles: int | None,
+    second_look: float | None,
     estimated: bool,
     believe_labels: bool,
     model_id: str | None,
@@ -190,6 +199,10 @@ def command(
                 "--photographs goes without --tiles, --data, --estimated and --leave-out-doubtful: "
                 "photographs are scored as wholes, and nothing need be estimated"
             )
+    elif second_look is not None:
+        raise click.UsageError(
+            "--second-look goes with --photographs: crops do not tell what a second look would find"
+        )
     elif tiles is not None:
         _require_of_tiles(asked, tiles, min_tiles or 1, estimated, believe_labels)
         if plot is not None or prevalence is not None:
@@ -209,7 +222,14 @@ def command(
     chosen = _chosen(registry, model_id)
     card = registry.verify(chosen)
     if photographs is not None:
-        evidence = of_photographs(settings, registry, chosen, photographs, min_tiles or 1)
+        evidence = of_photographs(
+            settings,
+            registry,
+            chosen,
+            photographs,
+            min_tiles or 1,
+            SECOND_LOOK_FROM if second_look is None else second_look,
+        )
     elif data is not None:
         evidence = of_data(settings, registry, chosen, data)
     else:

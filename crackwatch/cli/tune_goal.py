@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from math import floor, log10
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -100,14 +100,19 @@ def of_photographs(
     from crackwatch.reporting.render_promise import PHOTOGRAPHS
     from crackwatch.tiled_words import rule_text
 
-    rule = rule_text(wholes.min_tiles)
+    rule = rule_text(wholes.min_tiles, wholes.second_look_from)
 
     def put(found: Promise, wish: str, decided_by: str, figures: dict[str, Any]) -> None:
         asked = f"crackwatch tune --photographs for {wish}, {rule}"
         registry.set_tiled(
             card.id,
             promised.tiled_threshold_of(
-                found, wholes.min_tiles, wholes.tiles, asked, evidence.words
+                found,
+                wholes.min_tiles,
+                wholes.second_look_from,
+                wholes.tiles,
+                asked,
+                evidence.words,
             ),
             decided_by=decided_by,
             reason=f"{wish}, {rule}",
@@ -122,7 +127,7 @@ def of_photographs(
         before_text(card),
         overridden or None,
         "\n".join(overridden_text(settings, overridden)) or None,
-        {"tiles": wholes.tiles, "min_tiles": wholes.min_tiles},
+        asdict(wholes),
         None,
     )
 

@@ -157,7 +157,7 @@ def before_text(card: Card) -> str:
     """The rule for photographs that is in force, for a person."""
     if card.tiled is None:
         return f"{card.threshold.value:.6g}, that of single pictures"
-    return f"{card.tiled.value!r}, {rule_text(card.tiled.min_tiles)}"
+    return f"{card.tiled.value!r}, {rule_text(card.tiled.min_tiles, card.tiled.second_look_from)}"
 
 
 def overridden_in(settings: Settings) -> dict[str, float]:

@@ -18,7 +18,7 @@ from crackwatch.escaping import path_text
 from crackwatch.examining import Emit, examine
 from crackwatch.runtime import Classifier
 from crackwatch.verdict import flagged_up_to
-from crackwatch.views import Decode, Seen, see
+from crackwatch.views import Decode, SeenTiles, looked_again, see
 
 _BATCH = 64  # tiles
 _DECODERS = 2  # threads, each with one photograph
@@ -43,7 +43,7 @@ class ScoredPhotographs:
 @dataclass(frozen=True, slots=True)
 class _Looked:
     content: bytes  # its hash
-    seen: Seen
+    tiled: SeenTiles
 
 
 def score_photographs(
@@ -51,9 +51,12 @@ def score_photographs(
     decode: Decode,
     classifier: Classifier,
     min_tiles: int = 1,
+    second_look_from: float | None = None,
     progress: Progress = no_progress,
 ) -> ScoredPhotographs:
     """Scores each photograph under the rule of ``min_tiles`` connected tiles.
+
+    Tiles that score ``second_look_from`` or more are looked at again; None: none is.
 
     ``decode`` is called from two threads, each of which holds one photograph at a time. A file that
     cannot be used is listed, never dropped. Raises ValueError where the model gives something that
@@ -75,7 +78,9 @@ def score_photographs(
             if isinstance(looked, Problem):
                 problems.append(looked)
             else:
-                grid = looked.seen.grid(scores)
+                grid = looked.tiled.grid(scores)
+                if second_look_from is not None:
+                    grid = looked_again(looked.tiled.photograph, grid, second_look_from, classifier)
                 usable.append((file, looked.content, flagged_up_to(grid, min_tiles), grid.size))
             progress(done, len(files))
     labels_of: dict[bytes, set[Label]] = defaultdict(set)
@@ -105,7 +110,9 @@ def _look(file: LabelledFile, decode: Decode, emit: Emit) -> _Looked | Problem:
         decoded = decode(data)
         if isinstance(decoded, np.ndarray):
             return Problem(path_text(file.path), "is a single crop, not judged in tiles")
-        return _Looked(hashlib.sha256(data).digest(), see(decoded, emit))
+        tiled = see(decoded, emit).tiled
+        assert tiled is not None
+        return _Looked(hashlib.sha256(data).digest(), tiled)
     except OSError as exc:
         return Problem(path_text(file.path), f"cannot be read: {exc.strerror}")
     except (ValueError, Unreadable) as exc:

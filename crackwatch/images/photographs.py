@@ -125,11 +125,16 @@ class Photograph:
         x SIDE the sides are fitted as a tile's are. A tile's box gives the tile, bit for bit.
         Raises as ``tiles`` does, ValueError for a box that is not inside.
         """
-        found: dict[int, Pixels] = {}
-        for index, crop in self.crops(boxes):
-            native = crop.shape[:2] == (SIDE, SIDE)
-            found[index] = crop.copy() if native else conversion.fitted(crop)
+        found = {index: square.copy() for index, square in self.squares(boxes)}
         return [found[index] for index in range(len(found))]
+
+    def squares(self, boxes: Indices) -> Iterator[tuple[int, Pixels]]:
+        """The same one by one, with the place in ``boxes`` of each, from top to bottom of the file.
+
+        Each is valid until the next one: of many no more is held than of a few.
+        """
+        for index, crop in self.crops(boxes):
+            yield index, crop if crop.shape[:2] == (SIDE, SIDE) else conversion.fitted(crop)
 
     def crops(self, boxes: Indices) -> Iterator[tuple[int, Pixels]]:
         """The place in ``boxes`` (n, 4) and the own pixels of each, from top to bottom of the file.

@@ -139,11 +139,13 @@ class TiledThreshold(_Part):
 
     Chosen for photographs of ``tiles`` tiles; ``chosen_by`` says how, for a person. ``on`` is what
     it was chosen by: single crops, or photographs that were scored as wholes, by this model or by
-    one whose threshold it keeps. ``promise`` is there where this model scored them.
+    one whose threshold it keeps. ``promise`` is there where this model scored them. Tiles that score
+    ``second_look_from`` or more are looked at again; None: none is.
     """
 
     value: Probability
     min_tiles: int = Field(default=1, ge=1)
+    second_look_from: Probability | None = None
     tiles: int = Field(ge=1)
     chosen_by: str
     on: Literal["crops", "photographs"] = "crops"

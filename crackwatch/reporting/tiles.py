@@ -26,6 +26,7 @@ def document(photograph: Photograph) -> dict[str, Any]:
         "width": photograph.width,
         "height": photograph.height,
         "length_mm": photograph.length_mm,
+        "second_look_from": photograph.second_look_from,
     }
 
 

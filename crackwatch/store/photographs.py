@@ -38,6 +38,7 @@ def photograph_row(inspection_id: int, photograph: Photograph) -> dict[str, Any]
         ),
         "score_map": photograph.score_map,
         "length_mm": photograph.length_mm,
+        "second_look_from": photograph.second_look_from,
     }
 
 
@@ -55,6 +56,7 @@ def photograph_of(row: Any) -> Photograph:
         boxes=tuple(Box(*each) for each in json.loads(row.boxes)),
         score_map=row.score_map,
         length_mm=row.length_mm,
+        second_look_from=row.second_look_from,
     )
 
 

@@ -27,7 +27,7 @@ from sqlalchemy import (
 from sqlalchemy.types import TypeDecorator
 
 # The revision that this code was written for; a test holds it equal to alembic's head.
-HEAD = "0004"
+HEAD = "0005"
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -162,6 +162,8 @@ photographs = Table(
     Column("boxes", Text, nullable=False),  # JSON: [[x, y, w, h, score], ...], highest score first
     Column("score_map", LargeBinary, nullable=False),  # crackwatch.score_map
     Column("length_mm", Float),  # indicative; NULL: no anomaly, or mm_per_px was not known
+    # tiles that scored so much were looked at again; NULL: none was
+    Column("second_look_from", Float),
 )
 
 # Every label that a person ever gave: rows are added and never changed, the latest counts.
