@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -46,3 +47,21 @@ def test_too_few_pictures_are_refused(tmp_path: Path) -> None:
     )
     assert done.returncode == 2
     assert "0 .jpg files, not 2,000" in done.stderr
+
+
+@pytest.mark.timeout(300)
+def test_tiles_and_crops_are_measured_side_by_side() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.tiles", "--count", "1", "--rounds", "1"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    rates = [float(rate) for rate in re.findall(r"([\d.]+) tiles/s", done.stdout)]
+    ratio = float(re.findall(r"([\d.]+) times as many", done.stdout)[0])
+    assert len(rates) == 2 and min(rates) > 1
+    assert ratio == pytest.approx(rates[0] / rates[1], abs=0.02)
+    assert "1 photographs of 475 tiles" in done.stdout

@@ -7,7 +7,12 @@ Run where the METU photographs are::
 
 Written are ``lenet.keras``, ``learned.npz`` (hashes and scores, no picture) and the card. The golden
 set is drawn anew by the generator, so that photographs need not travel; the card gains the scores on
-both validation folders, which nothing was chosen by.
+both validation folders, by which nothing that judges single pictures was chosen. The threshold of
+photographs is to be told by photographs first (docs/photographs-verdict.md)::
+
+    python -m benchmarks.photographs --metu METU --seeds 0:100 --keep QUILTED
+    python -m benchmarks.photographs --metu METU --seeds 100:300 --kinds normal --keep QUILTED
+    crackwatch tune --config STATION/config.toml --photographs QUILTED --max-false-alarms-per-1000 30 --apply
 """
 
 from __future__ import annotations
@@ -52,7 +57,8 @@ _NOTES = (
     "and it calls much brickwork a crack. Teach it your own pictures before you rely on it.",
     "scores.out_of_fold: each of the 15,000 scored by a model that had learned neither from it nor "
     "from any that shows the same concrete; calibrated on these scores, by two numbers. "
-    "scores.valid_balanced and scores.valid_unbalanced: pictures by which nothing of this model was chosen.",
+    "scores.valid_balanced and scores.valid_unbalanced: pictures by which nothing that judges them was "
+    "chosen. The threshold of photographs alone was, by photographs quilted from half of them.",
 )
 
 _TRAVELS = (MODEL_FILE, LEARNED_FILE)
