@@ -198,17 +198,17 @@ def test_photographs_are_scored_as_wholes(
 def test_without_a_second_look_the_highest_tile_decides(
     labelled: Path, tune: Tune, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = asked(labelled, "--min-recall", 0.9, "--second-look", 1)
-    said = tune.document(labelled, *arguments)
+    goal = ("--min-recall", 0.9, "--second-look", 1, "--apply")
+    said = tune.document(labelled, *asked(labelled, *goal))
     flagged = labelled / "walls" / "anomaly"
-    assert Registry(labelled / "models").card(said["model"]).tiled is not None
-    assert execute(["classify", "--config", str(labelled / "config.toml"), "--threshold",
-                    repr(said["threshold"]), str(flagged), "--format", "json"]) == 0  # fmt: skip
+    config = ("--config", str(labelled / "config.toml"))
+    assert execute(["classify", *config, str(flagged), "--format", "json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert [each["verdict"] for each in found] == ["anomaly"] * 12
     lowest = min(each["score"] for each in found)
     assert said["threshold"] == pytest.approx(lowest, rel=2e-3)
     assert said["threshold"] < lowest
+    assert tune(labelled, "--undo")[0] == 0
 
 
 def test_a_rule_of_two_tiles_asks_for_the_second_one(labelled: Path, tune: Tune) -> None:

@@ -572,7 +572,7 @@ def test_a_photographs_highest_tile_is_not_taken_for_the_score_of_a_picture(
     with closing(sqlite3.connect(station.database)) as books, books:
         books.execute(
             "INSERT INTO photographs SELECT id, 4000, 3000, 1.0, 64, 475, 0, 1, 0, '[]', x'', "
-            "NULL FROM inspections"
+            "NULL, NULL FROM inspections"
         )
     with reading(station.database) as rows:
         (by_model,) = rows.drift.samples([window()], 750)

@@ -214,7 +214,7 @@ def test_a_marked_copy_goes_with_its_photograph_and_a_stranger_stays(tmp_path: P
         (station.root / "flagged" / DAY / f"{name}.overlay.jpg").write_bytes(b"marked")
     change(
         station,
-        "INSERT INTO photographs VALUES (1, 9, 9, 1.0, 32, 4, 1, 1, 1, '[]', x'00', NULL)",
+        "INSERT INTO photographs VALUES (1, 9, 9, 1.0, 32, 4, 1, 1, 1, '[]', x'00', NULL, NULL)",
     )
     tend(station, Place.FLAGGED, max_bytes=0)
     assert station.files() == {f"flagged/{DAY}/b.jpg.overlay.jpg"}
