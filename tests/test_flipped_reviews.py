@@ -68,4 +68,5 @@ def test_a_challenger_taught_by_flipped_reviews_is_not_promoted_and_says_why(
     assert flipped.comparison.objections()
     wrong = {picture.name for picture in cracks[:FLIPPED] + normals[:FLIPPED]}
     named = {Path(suspect.path).name for suspect in flipped.suspects if suspect.reviewed}
-    assert len(named & wrong) > len(named - wrong)
+    # the labels that it names are wrong far more often than labels at large, one in ten of which are
+    assert len(named & wrong) > 3 * len(named) * len(wrong) / (2 * REVIEWED)
