@@ -19,16 +19,12 @@ from crackwatch.labelled_scores import Examples
 from crackwatch.promise import MinRecall
 from crackwatch.registry import Registry, read_card
 from tests.station import Station, jpeg
-from tests.tuning import Tune, everything, publish, some
+from tests.tuning import Tune, everything, publish, some, station_in
 
 
 @pytest.fixture
 def station(tmp_path: Path) -> Path:
-    """A station with a champion that has out-of-fold scores, and no database."""
-    (tmp_path / "config.toml").touch()
-    publish(tmp_path, "one", some())
-    Registry(tmp_path / "models").promote("one")
-    return tmp_path
+    return station_in(tmp_path)
 
 
 @pytest.fixture

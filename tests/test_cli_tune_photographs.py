@@ -14,17 +14,13 @@ from crackwatch.config_file import load as load_settings
 from crackwatch.registry import Registry
 from crackwatch.starters import install_starter
 from crackwatch.views import Rule
-from tests.tuning import Tune, everything, publish, some
+from tests.tuning import Tune, everything, publish, some, station_in
 from tests.walls import wall_jpeg
 
 
 @pytest.fixture
 def station(tmp_path: Path) -> Path:
-    """A station with a champion that has out-of-fold scores, and no database."""
-    (tmp_path / "config.toml").touch()
-    publish(tmp_path, "one", some())
-    Registry(tmp_path / "models").promote("one")
-    return tmp_path
+    return station_in(tmp_path)
 
 
 @pytest.fixture

@@ -41,6 +41,14 @@ def publish(station: Path, model_id: str, taught: Learned | None) -> None:
         registry.publish(staged, card(model_id))
 
 
+def station_in(folder: Path) -> Path:
+    """A station with a champion that has out-of-fold scores, and no database."""
+    (folder / "config.toml").touch()
+    publish(folder, "one", some())
+    Registry(folder / "models").promote("one")
+    return folder
+
+
 Said = tuple[int, str, str]
 
 

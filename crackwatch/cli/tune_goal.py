@@ -11,7 +11,7 @@ import click
 
 from crackwatch.cli.evidence import Evidence, Wholes, prevalence_of
 from crackwatch.cli.options import echo_json
-from crackwatch.cli.tune_tiles import before_text, overridden_in, overridden_text
+from crackwatch.cli.tune_tiles import before_text, overridden_in, overridden_text, tell_outcome
 from crackwatch.errors import PromiseError, UsageError
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def of_photographs(
         card.tiled.model_dump(mode="json") if card.tiled else None,
         before_text(card),
         overridden or None,
-        "\n".join(overridden_text(settings, overridden)) or None,
+        overridden_text(settings, overridden),
         asdict(wholes),
         None,
     )
@@ -181,18 +181,15 @@ def tune(
         )
     )
     click.echo()
-    if decided_by is not None:
-        click.echo(f"Applied to {card.id}; its card remembers {target.before_text}.")
-        if registry.champion() != card.id:
-            click.echo("It is not the champion: 'crackwatch models promote ID' makes it judge.")
-        elif target.but is None:
-            click.echo("A running station takes it between two batches.")
-        if target.note is not None:
-            click.echo(target.note)
-    else:
-        click.echo(f"Nothing was changed: --apply makes it the model's own, for {target.things}.")
-    if target.but is not None:
-        click.echo(target.but)
+    tell_outcome(
+        registry,
+        card,
+        target.before_text,
+        target.things,
+        applied=decided_by is not None,
+        but=target.but,
+        note=target.note,
+    )
 
 
 def _with_remedy(

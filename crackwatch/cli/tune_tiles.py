@@ -70,16 +70,43 @@ def tune(
         return
     click.echo("\n".join(_lines(found, card, evidence)))
     click.echo()
-    if decided_by is not None:
-        click.echo(f"Applied to {card.id}; its card remembers {before_text(card)}.")
+    tell_outcome(
+        registry,
+        card,
+        before_text(card),
+        "photographs",
+        applied=decided_by is not None,
+        but=overridden_text(settings, overridden),
+    )
+
+
+def tell_outcome(
+    registry: Registry,
+    card: Card,
+    before: str,
+    things: str,
+    *,
+    applied: bool,
+    but: str | None,
+    note: str | None = None,
+) -> None:
+    """What became of a threshold for ``things``, the last lines of what a person sees.
+
+    ``but`` says what of the station's settings stands above it, ``note`` what is to be known once it
+    is applied.
+    """
+    if applied:
+        click.echo(f"Applied to {card.id}; its card remembers {before}.")
         if registry.champion() != card.id:
             click.echo("It is not the champion: 'crackwatch models promote ID' makes it judge.")
-        elif not overridden:
+        elif but is None:
             click.echo("A running station takes it between two batches.")
+        if note is not None:
+            click.echo(note)
     else:
-        click.echo("Nothing was changed: --apply makes it the model's own, for photographs.")
-    for line in overridden_text(settings, overridden):
-        click.echo(line)
+        click.echo(f"Nothing was changed: --apply makes it the model's own, for {things}.")
+    if but is not None:
+        click.echo(but)
 
 
 def as_threshold(found: TiledPromise, examples: str) -> TiledThreshold:
@@ -173,10 +200,11 @@ def overridden_in(settings: Settings) -> dict[str, float]:
     return above
 
 
-def overridden_text(settings: Settings, overridden: dict[str, float]) -> list[str]:
-    """The same for a person."""
-    return [
+def overridden_text(settings: Settings, overridden: dict[str, float]) -> str | None:
+    """The same for a person; None where nothing does."""
+    lines = [
         f"But {settings.file} (or the environment) says [model] {name} = {value:g}, and that "
         'stands above the\nmodel\'s own until it says "model" and the station is restarted.'
         for name, value in overridden.items()
     ]
+    return "\n".join(lines) or None
