@@ -32,9 +32,10 @@ from crackwatch.images.photographs import Photograph, Tiling, open_photograph
 from crackwatch.packaged import starter
 from crackwatch.registry import Registry
 from crackwatch.runtime import SIDE, Classifier, load
+from crackwatch.second_look import looked_again
 from crackwatch.starters import install_starter
 from crackwatch.tiling import Layout
-from crackwatch.views import looked_again, see
+from crackwatch.views import see
 from tests import scenes
 
 QUALITY = 92  # of the JPEG; cameras write 90 to 98

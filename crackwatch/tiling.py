@@ -15,10 +15,6 @@ from numpy.typing import NDArray
 
 from crackwatch.runtime import SIDE
 
-# How far a tile is moved, in pixels at the model's scale, where it is looked at a second time.
-MOVED_PX = round(SIDE / 4)
-PLACEMENTS = 9  # of such a tile, with the one that it has in the layout
-
 # How much of a crack is taken to make a tile an anomaly, where a chain's length is told. A crack then
 # ends anywhere between so many pixels into the chain's last tile and into the one that would follow.
 SEEN_PX = 75
@@ -87,19 +83,6 @@ def boxes_at(
     behind = (2 * (corners + SIDE) * own + judged) // (2 * judged)
     first = np.minimum(first, own - 1)
     return np.concatenate([first, np.maximum(behind - first, 1)], axis=1)
-
-
-def moved(layout: Layout, tiles: NDArray[np.intp]) -> NDArray[np.intp]:  # (n, PLACEMENTS - 1, 2)
-    """Upper left corners of ``tiles`` (n,), moved by MOVED_PX along one axis or both: eight of each.
-
-    None looks over the edge: at the rim several may be alike, or where the tile itself lies.
-    """
-    steps = (-MOVED_PX, 0, MOVED_PX)
-    offsets = np.array([(x, y) for y in steps for x in steps if (x, y) != (0, 0)], np.intp)
-    corners = layout.origins[tiles][:, None] + offsets
-    last = np.array([layout.width - SIDE, layout.height - SIDE], np.intp)
-    found: NDArray[np.intp] = np.clip(corners, 0, last)
-    return found
 
 
 # ------------------------------------------------------------------------------- which tiles touch

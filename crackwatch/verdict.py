@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 from crackwatch import score_map, tiling
 from crackwatch.domain import Box, Label, Photograph, Place, Prediction, Verdict
 
-HELD_BY = 4  # placements of a tile, of tiling.PLACEMENTS
-
 _NORMAL_PLACES = {"keep": Place.KEPT, "archive": Place.ARCHIVED, "delete": Place.DELETED}
 
 
@@ -25,6 +23,13 @@ def judge(prediction: Prediction, threshold: float) -> Verdict:
     if not (math.isfinite(score) and 0.0 <= score <= 1.0):
         raise ValueError(f"the score {score!r} is not a probability")
     return Label.ANOMALY if score >= threshold else Label.NORMAL
+
+
+def require_probabilities(scores: NDArray[np.floating]) -> None:
+    """Raises ValueError where one of ``scores``, of any shape, is none."""
+    broken = ~((scores >= 0) & (scores <= 1))  # nan as well
+    if broken.any():
+        raise ValueError(f"the score {float(scores[broken][0])!r} is not a probability")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +57,7 @@ def judge_tiles(scores: NDArray[np.floating], threshold: float, min_tiles: int) 
     if min_tiles < 1:
         raise ValueError(f"a rule of {min_tiles} tiles")
     exact = scores.astype(np.float64)  # else NumPy rounds the threshold to the scores' type
-    _require_probabilities(exact)
+    require_probabilities(exact)
     rule = min(min_tiles, exact.size)
     over = exact >= threshold
     found = tuple(tiling.clusters(over))
@@ -64,18 +69,6 @@ def judge_tiles(scores: NDArray[np.floating], threshold: float, min_tiles: int) 
         over=over,
         clusters=found,
     )
-
-
-def second_look(first: float, moved: NDArray[np.floating]) -> float:
-    """The score of a tile that was looked at again: HELD_BY of its placements have it, or more.
-
-    ``first`` is the score where the tile lies, ``moved`` (PLACEMENTS - 1,) those beside it. A crack
-    stays one when the tile is moved by a quarter of its side; most of what only looks like one from
-    a certain place does not. Raises ValueError where a score is no probability.
-    """
-    every = np.append(moved, np.float32(first))
-    _require_probabilities(every)
-    return float(np.sort(every)[-HELD_BY])
 
 
 def flagged_up_to(scores: NDArray[np.floating], min_tiles: int) -> float:
@@ -144,9 +137,3 @@ def photograph(
 def place_of(verdict: Verdict, normal: str) -> Place:
     """Where a picture with this verdict belongs; ``normal`` is the setting files.normal."""
     return Place.FLAGGED if verdict is Label.ANOMALY else _NORMAL_PLACES[normal]
-
-
-def _require_probabilities(scores: NDArray[np.floating]) -> None:
-    broken = ~((scores >= 0) & (scores <= 1))  # nan as well
-    if broken.any():
-        raise ValueError(f"the score {float(scores[broken][0])!r} is not a probability")

@@ -13,40 +13,24 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from crackwatch import tiling
 from crackwatch.domain import Light, Photograph, Prediction, Verdict
 from crackwatch.examining import Emit
-from crackwatch.runtime import SIDE, Classifier
-from crackwatch.tiling import Layout
-from crackwatch.verdict import judge, judge_tiles, photograph, second_look
-
-_BATCH = 64  # squares of a second look that are scored together
+from crackwatch.runtime import Classifier
+from crackwatch.second_look import Cuttable, looked_again
+from crackwatch.verdict import judge, judge_tiles, photograph
 
 LightMeter = Callable[[NDArray[np.uint8]], Light]
 
 
-class Tiled(Protocol):
+class Tiled(Cuttable, Protocol):
     """A photograph that a decoder cuts as it reads: see ``images.photographs``."""
 
-    @property
-    def width(self) -> int: ...  # own pixels, upright
-    @property
-    def height(self) -> int: ...
-    @property
-    def layout(self) -> Layout: ...
     @property
     def overlap(self) -> int: ...
     def tiles(self) -> Iterator[tuple[NDArray[np.intp], NDArray[np.uint8]]]:
         """Tile numbers (n,) and the tiles, uint8 (n, 227, 227, 3) BGR; each tile once.
 
         Raises Unreadable where the file turns out to be damaged.
-        """
-        ...
-
-    def squares(self, boxes: NDArray[np.intp]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-        """The place in ``boxes`` (n, 4), and what the model would see there, each once.
-
-        uint8 (227, 227, 3) BGR, valid until the next one. Decodes anew; raises as ``tiles`` does.
         """
         ...
 
@@ -62,7 +46,7 @@ class Rule:
 
     Of a photograph, ``min_tiles`` connected tiles must reach ``tiled_threshold``: among hundreds of
     tiles a false alarm is hundreds of times as likely. Tiles that score ``second_look_from`` or more
-    are looked at again and have the score of that (``verdict.second_look``); None: none is.
+    are looked at again and have the score of that (``second_look.looked_again``); None: none is.
     """
 
     threshold: float
@@ -159,36 +143,6 @@ def judged(
             rule.second_look_from,
         ),
     )
-
-
-def looked_again(
-    tiled: Tiled, grid: NDArray[np.float32], at_least: float, classifier: Classifier
-) -> NDArray[np.float32]:
-    """``grid`` (rows, columns) with the tiles that score ``at_least`` looked at a second time.
-
-    Each is scored where it would lie if it were moved by a quarter of its side, in the eight
-    directions: see ``verdict.second_look``. Costs one more decoding where there is such a tile, and
-    eight scores for each. Raises as ``Tiled.squares`` does.
-    """
-    first = grid.ravel()
-    suspects = np.flatnonzero(first >= at_least)
-    if not len(suspects):
-        return grid
-    corners = tiling.moved(tiled.layout, suspects).reshape(-1, 2)
-    places = tiling.boxes_at(tiled.layout, corners, tiled.width, tiled.height)
-    scores = np.empty(len(places), np.float32)
-    batch = np.empty((min(_BATCH, len(places)), SIDE, SIDE, 3), np.uint8)
-    waiting: list[int] = []
-    for done, (place, square) in enumerate(tiled.squares(places), 1):
-        batch[len(waiting)] = square
-        waiting.append(place)
-        if len(waiting) == len(batch) or done == len(places):
-            scores[waiting] = classifier.scores(batch[: len(waiting)])
-            waiting.clear()
-    again = first.copy()
-    for tile, beside in zip(suspects, scores.reshape(len(suspects), -1), strict=True):
-        again[tile] = second_look(float(first[tile]), beside)
-    return again.reshape(grid.shape)
 
 
 def _mean(lights: list[Light]) -> Light:

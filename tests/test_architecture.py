@@ -39,7 +39,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "scales": set(),
     "score_map": set(),
     "verdict": {"score_map", "tiling"},
-    "views": {"examining", "runtime", "tiling", "verdict"},
+    "second_look": {"runtime", "tiling", "verdict"},
+    "views": {"examining", "runtime", "second_look", "verdict"},
     "batching": set(),
     "likeness": set(),
     "inbox": set(),
@@ -108,7 +109,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     # the workshop
     "dataset": {"runtime"},
     "evaluation": {"dataset", "runtime"},
-    "evaluation.photographs": {"dataset", "examining", "runtime", "verdict", "views"},
+    "evaluation.photographs": {
+        "dataset", "examining", "runtime", "second_look", "verdict", "views",
+    },
     "lenet": {"runtime"},
     "training": {
         "agreement", "dataset", "evaluation", "labelled_scores", "learned", "lenet", "likeness", "locking",

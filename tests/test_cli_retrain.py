@@ -222,7 +222,7 @@ def test_a_full_disk_ends_a_training_with_its_reason_and_changes_nothing(station
         ["bash", "-c", limited, "bash", *training], capture_output=True, text=True
     )
     assert done.returncode == 4, done.stderr
-    assert "the training fold-1 ended with status 1: OSError: " in done.stderr
+    assert "the training whole ended with status 1: OSError: " in done.stderr
     assert "what is finished is kept" in done.stderr
     assert "Traceback" not in done.stderr
     with registry.lock():

@@ -15,16 +15,12 @@ from scipy.sparse.csgraph import shortest_path
 
 from crackwatch.runtime import SIDE
 from crackwatch.tiling import (
-    MOVED_PX,
-    PLACEMENTS,
     SEEN_PX,
     boxes,
-    boxes_at,
     chain_length_px,
     clusters,
     end_px,
     lay_out,
-    moved,
     neighbours,
 )
 
@@ -42,29 +38,6 @@ def test_every_pixel_is_in_a_tile_and_neighbours_share_the_overlap(
         assert starts[0] == 0
         assert starts[-1] == length - SIDE
         assert ((steps > 0) & (steps <= SIDE - overlap)).all()
-
-
-# ------------------------------------------------------------------------------------------ moved
-
-
-@given(width=SIDES, height=SIDES, overlap=st.integers(0, SIDE - 20), data=st.data())
-def test_a_moved_tile_looks_over_no_edge_and_lies_a_quarter_aside(
-    width: int, height: int, overlap: int, data: st.DataObject
-) -> None:
-    layout = lay_out(width, height, overlap)
-    tile = data.draw(st.integers(0, len(layout) - 1))
-    (found,) = moved(layout, np.array([tile]))
-    assert found.shape == (PLACEMENTS - 1, 2)
-    x, y = layout.origins[tile].tolist()
-    wanted = [
-        (min(max(x + right, 0), width - SIDE), min(max(y + down, 0), height - SIDE))
-        for down in (-MOVED_PX, 0, MOVED_PX)
-        for right in (-MOVED_PX, 0, MOVED_PX)
-        if right or down
-    ]
-    assert list(map(tuple, found.tolist())) == wanted
-    places = boxes_at(layout, found, width, height)
-    assert (places == np.concatenate([found, np.full_like(found, SIDE)], axis=1)).all()
 
 
 # ------------------------------------------------------------------------------------------ boxes

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from crackwatch import score_map, tiling
 from crackwatch.domain import Label, Photograph, Place, Prediction
 from crackwatch.runtime import SIDE
-from crackwatch.verdict import flagged_up_to, judge, judge_tiles, photograph, place_of, second_look
+from crackwatch.verdict import flagged_up_to, judge, judge_tiles, photograph, place_of
 
 
 @pytest.mark.parametrize(
@@ -220,24 +220,3 @@ def test_photographs_are_flagged_up_to_a_threshold_and_no_further(
 def test_a_broken_models_tiles_are_flagged_up_to_no_threshold(scores: list[list[float]]) -> None:
     with pytest.raises(ValueError, match="not a probability"):
         flagged_up_to(np.array(scores), 1)
-
-
-@pytest.mark.parametrize(
-    ("first", "moved", "score"),
-    [
-        (0.9, [0.1] * 8, 0.1),
-        (0.9, [0.8, 0.7, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1], 0.1),
-        (0.9, [0.8, 0.7, 0.6, 0.1, 0.1, 0.1, 0.1, 0.1], 0.6),  # four of nine have it
-        (0.1, [0.8, 0.7, 0.6, 0.5, 0.1, 0.1, 0.1, 0.1], 0.5),
-    ],
-)
-def test_a_tile_scores_what_four_of_its_nine_placements_do(
-    first: float, moved: list[float], score: float
-) -> None:
-    assert second_look(first, np.array(moved, np.float32)) == pytest.approx(score)
-
-
-@pytest.mark.parametrize("broken", [math.nan, -0.1, 1.1])
-def test_a_second_look_does_not_pass_over_what_is_no_probability(broken: float) -> None:
-    with pytest.raises(ValueError, match="not a probability"):
-        second_look(0.5, np.array([0.1] * 7 + [broken], np.float32))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,8 +11,9 @@ from numpy.typing import NDArray
 
 from crackwatch.domain import Label, Light
 from crackwatch.runtime import SIDE
-from crackwatch.tiling import MOVED_PX, Layout, end_px, lay_out
+from crackwatch.tiling import Layout, end_px, lay_out
 from crackwatch.views import Judgement, Rule, judged, see
+from tests.painted import Painted, Window
 
 RULE = Rule(threshold=0.1, tiled_threshold=0.5, min_tiles=1)
 
@@ -42,44 +44,6 @@ class Wall:
 
     def squares(self, boxes: NDArray[np.intp]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
         raise AssertionError(f"{len(boxes)} squares are looked at again")
-
-
-class Painted(Wall):
-    """A photograph of given pixels, (height, width) uint8, with what was looked at again."""
-
-    def __init__(self, pixels: NDArray[np.uint8]) -> None:
-        super().__init__(pixels.shape[1], pixels.shape[0])
-        self.pixels = np.repeat(pixels[:, :, None], 3, axis=2)
-        self.again: list[tuple[int, ...]] = []
-
-    def _at(self, x: int, y: int) -> NDArray[np.uint8]:
-        return self.pixels[y : y + SIDE, x : x + SIDE]
-
-    def tiles(self) -> Iterator[tuple[NDArray[np.intp], NDArray[np.uint8]]]:
-        for number, (x, y) in enumerate(self.layout.origins.tolist()):
-            yield np.array([number]), self._at(x, y)[None]
-
-    def squares(self, boxes: NDArray[np.intp]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-        for place in np.argsort(boxes[:, 1], kind="stable").tolist():  # as a file's rows come
-            x, y, width, height = boxes[place].tolist()
-            assert (width, height) == (SIDE, SIDE)
-            self.again.append((x, y))
-            yield place, self._at(x, y)
-
-
-class Window:
-    """Scores the darkness of the pixels that a square shows within ``reach`` of its middle."""
-
-    model_id = "window"
-
-    def __init__(self, reach: int) -> None:
-        self._seen = slice(SIDE // 2 - reach, SIDE // 2 + reach + 1)
-        self.batches: list[int] = []
-
-    def scores(self, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
-        self.batches.append(len(pictures))
-        darkest = pictures[:, self._seen, self._seen].min(axis=(1, 2, 3))
-        return (1 - darkest / 255).astype(np.float32)
 
 
 def _judged(wall: Painted, classifier: Window, rule: Rule) -> Judgement:
@@ -163,82 +127,23 @@ def test_a_length_is_told_where_the_scale_is_known_only() -> None:
 
 # ------------------------------------------------------------------------------- a second look
 
-SECOND = Rule(threshold=0.1, tiled_threshold=0.5, second_look_from=0.05)
 
-
-def _wall() -> NDArray[np.uint8]:
-    return np.full((700, 1000), 255, np.uint8)
-
-
-def _middle(wall: Wall, tile: int) -> tuple[int, int]:
-    x, y = wall.layout.origins[tile].tolist()
-    return x + SIDE // 2, y + SIDE // 2
-
-
-def test_what_looks_like_a_crack_from_one_place_only_is_none() -> None:
-    pixels = _wall()
-    x, y = _middle(Wall(), 7)
-    pixels[y, x] = 0
-    wall, window = Painted(pixels), Window(reach=20)
-    assert _judged(wall, window, RULE).verdict is Label.ANOMALY  # by one look
-    found = _judged(wall, window, SECOND)
-    assert (found.verdict, found.score) == (Label.NORMAL, 0.0)
-    assert found.photograph is not None
-    assert (found.photograph.tiles_over, found.photograph.second_look_from) == (0, 0.05)
-    assert len(set(wall.again)) == 8
-    own = wall.layout.origins[7]
-    assert {abs(x - own[0]) for x, _ in wall.again} == {0, MOVED_PX}
-    assert window.batches == [8]
-
-
-def test_what_is_seen_from_most_places_is_a_crack_where_its_tile_lies() -> None:
-    pixels = _wall()
-    x, y = _middle(Wall(), 7)
-    pixels[y - 60 : y + 60, x] = 100
-    found = _judged(Painted(pixels), Window(reach=60), SECOND)
-    assert found.verdict is Label.ANOMALY
-    assert found.photograph is not None
-    boxes = [(each.x, each.y) for each in found.photograph.boxes]
-    assert tuple(Wall().layout.origins[7].tolist()) in boxes
-
-
-def test_a_second_look_may_raise_a_score() -> None:
-    pixels = _wall()
-    x, y = _middle(Wall(), 7)
-    pixels[y - 57 : y + 58 : 57, x + 57] = 0  # beside the middle: to be seen from the right
-    pixels[y, x] = 240  # and a trace, for which the tile is looked at again
-    once = _judged(Painted(pixels), Window(reach=10), RULE)
-    assert once.verdict is Label.NORMAL
-    pixels[y - 57 : y + 58 : 57, x - 57] = 0
-    again = _judged(Painted(pixels), Window(reach=10), SECOND)
-    assert (again.verdict, again.score) == (Label.ANOMALY, 1.0)
+def test_a_rule_may_ask_for_a_second_look_and_the_row_says_so() -> None:
+    pixels = np.full((700, 1000), 255, np.uint8)
+    x, y = Wall().layout.origins[7].tolist()
+    pixels[y + SIDE // 2, x + SIDE // 2] = 0  # a speck: to be seen from one place only
+    wall, window = Painted(pixels), Window(reach=10)
+    once = _judged(wall, window, RULE)
+    assert (once.verdict, once.score) == (Label.ANOMALY, 1.0)
+    assert once.photograph is not None and once.photograph.second_look_from is None
+    again = _judged(wall, window, replace(RULE, second_look_from=0.05))
+    assert again.verdict is Label.NORMAL
+    assert again.photograph is not None
+    assert (again.photograph.tiles_over, again.photograph.second_look_from) == (0, 0.05)
 
 
 def test_where_nothing_is_suspicious_nothing_is_decoded_again() -> None:
     seen = see(Wall(), lambda _: None)
     scores = np.full(20, 0.04, np.float32)
-    assert judged(seen, scores, SECOND, Unasked()).verdict is Label.NORMAL
-
-
-def test_a_photograph_that_is_suspicious_everywhere_is_scored_in_batches() -> None:
-    wall, window = Painted(np.zeros((700, 1000), np.uint8)), Window(reach=5)
-    found = _judged(wall, window, SECOND)
-    assert found.photograph is not None and found.photograph.tiles_over == 20
-    assert sum(window.batches) == 160
-    assert max(window.batches) == 64
-    assert all(0 <= x <= 1000 - SIDE and 0 <= y <= 700 - SIDE for x, y in wall.again)
-
-
-def test_a_second_look_that_gives_no_probability_is_refused() -> None:
-    class Broken(Window):
-        def scores(self, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
-            found = super().scores(pictures)
-            if self.batches == [len(pictures)] and len(pictures) == 8:
-                found[3] = np.nan
-            return found
-
-    pixels = _wall()
-    x, y = _middle(Wall(), 7)
-    pixels[y, x] = 0
-    with pytest.raises(ValueError, match="not a probability"):
-        _judged(Painted(pixels), Broken(reach=20), SECOND)
+    rule = replace(RULE, second_look_from=0.05)
+    assert judged(seen, scores, rule, Unasked()).verdict is Label.NORMAL

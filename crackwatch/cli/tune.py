@@ -88,8 +88,8 @@ if TYPE_CHECKING:
     "--second-look",
     type=click.FloatRange(0, 1),
     metavar="S",
-    help="With --photographs: a tile that scores S or more is looked at again, moved by a quarter of "
-    f"its side in eight directions [default: {SECOND_LOOK_FROM}; 1 looks at next to none].",
+    help="With --photographs: a tile that scores S or more is looked at again, from the places around "
+    f"and turned every way [default: {SECOND_LOOK_FROM}; 1 looks at next to none].",
 )
 @click.option(
     "--estimated",

@@ -17,8 +17,9 @@ from crackwatch.errors import Unreadable
 from crackwatch.escaping import path_text
 from crackwatch.examining import Emit, examine
 from crackwatch.runtime import Classifier
+from crackwatch.second_look import looked_again
 from crackwatch.verdict import flagged_up_to
-from crackwatch.views import Decode, SeenTiles, looked_again, see
+from crackwatch.views import Decode, SeenTiles, see
 
 _BATCH = 64  # tiles
 _DECODERS = 2  # threads, each with one photograph

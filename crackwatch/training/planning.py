@@ -209,7 +209,10 @@ def work_folder(registry: Registry, plan: Plan, seed: int) -> Path:
 
 
 def jobs_of(registry: Registry, plan: Plan, seed: int) -> list[Job]:
-    """One training a fold, and one of everything; positions are those of the pixel cache."""
+    """One training of everything, and one a fold; positions are those of the pixel cache.
+
+    The longest comes first: side by side with the others, the last of them then end together.
+    """
     pictures = plan.pictures
     labels = np.zeros(int(pictures.slots.max()) + 1, np.int8)
     labels[pictures.slots] = pictures.labels
@@ -231,7 +234,7 @@ def jobs_of(registry: Registry, plan: Plan, seed: int) -> list[Job]:
         )
         for fold in range(plan.recipe.folds)
     ]
-    return [*jobs, job(WHOLE, seed, plan.train, plan.held)]
+    return [job(WHOLE, seed, plan.train, plan.held), *jobs]
 
 
 def describe(plan: Plan) -> str:

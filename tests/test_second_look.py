@@ -1,0 +1,178 @@
+"""Claims about the second look at suspicious tiles."""
+
+from __future__ import annotations
+
+import math
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from crackwatch.runtime import SIDE
+from crackwatch.second_look import MOST, ORIENTATIONS, STEPS_PX, looked_again, placements, surest
+from crackwatch.tiling import lay_out
+from tests.painted import Painted, Window
+
+SIDES = st.integers(SIDE, 4 * SIDE)
+COST = len(STEPS_PX) ** 2 + 9 * (ORIENTATIONS - 1)  # scores of one tile
+
+
+class Weighing:
+    """Scores a square by a fixed pattern that no turning and no mirroring leaves as it is."""
+
+    model_id = "weighing"
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self._weights = np.random.default_rng(5).normal(size=(SIDE, SIDE)).astype(np.float32)
+
+    def scores(self, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+        self.asked += len(pictures)
+        logits = (pictures[..., 0] * self._weights).sum(axis=(1, 2), dtype=np.float64) / 8000
+        return (1 / (1 + np.exp(-logits))).astype(np.float32)
+
+
+def _first(photograph: Painted, classifier: Window | Weighing) -> NDArray[np.float32]:
+    tiles = np.concatenate([tile for _, tile in photograph.tiles()])
+    return classifier.scores(tiles).reshape(photograph.layout.shape)
+
+
+def _logit(score: float) -> float:
+    return math.log(score / (1 - score))
+
+
+def test_a_tile_scores_the_mean_logit_of_the_surest_nine_places_in_every_orientation() -> None:
+    """Against the same worked out place by place."""
+    rng = np.random.default_rng(3)
+    photograph = Painted(rng.integers(0, 256, (430, 640), np.uint8))
+    classifier = Weighing()
+    first = _first(photograph, classifier)
+    at_least = float(np.sort(first.ravel())[-3])
+    found = looked_again(photograph, first, at_least, classifier)
+
+    def at(x: int, y: int) -> NDArray[np.uint8]:
+        return photograph.at(min(max(x, 0), 640 - SIDE), min(max(y, 0), 430 - SIDE))
+
+    def score(square: NDArray[np.uint8]) -> float:
+        return _logit(float(classifier.scores(np.ascontiguousarray(square)[None])[0]))
+
+    for tile, (x, y) in enumerate(photograph.layout.origins.tolist()):
+        if first.ravel()[tile] < at_least:
+            assert found.ravel()[tile] == first.ravel()[tile]
+            continue
+        grid = np.array([[score(at(x + dx, y + dy)) for dx in STEPS_PX] for dy in STEPS_PX])
+        means = {
+            (row, column): grid[row - 1 : row + 2, column - 1 : column + 2].mean()
+            for row, column in product(range(1, 8), repeat=2)
+        }
+        row, column = max(means, key=lambda place: means[place])
+        every = [
+            score(turned)
+            for dy in STEPS_PX[row - 1 : row + 2]
+            for dx in STEPS_PX[column - 1 : column + 2]
+            for mirrored in (at(x + dx, y + dy), at(x + dx, y + dy)[:, ::-1])
+            for turned in (np.rot90(mirrored, quarter) for quarter in range(4))
+        ]
+        assert len(every) == 72
+        assert _logit(float(found.ravel()[tile])) == pytest.approx(np.mean(every), abs=1e-4)
+    assert (found != first).sum() == 3
+
+
+@given(width=SIDES, height=SIDES, overlap=st.integers(0, SIDE - 20), data=st.data())
+def test_no_place_looks_over_the_edge_and_the_middle_one_is_the_tiles_own(
+    width: int, height: int, overlap: int, data: st.DataObject
+) -> None:
+    layout = lay_out(width, height, overlap)
+    tile = data.draw(st.integers(0, len(layout) - 1))
+    (found,) = placements(layout, np.array([tile]))
+    x, y = layout.origins[tile].tolist()
+    for row, column in product(range(9), repeat=2):
+        wanted = [x + STEPS_PX[column], y + STEPS_PX[row]]
+        assert found[row, column].tolist() == [
+            min(max(wanted[0], 0), width - SIDE),
+            min(max(wanted[1], 0), height - SIDE),
+        ]
+    assert found[4, 4].tolist() == [x, y]
+
+
+def test_a_frame_is_moved_by_half_its_side_at_most() -> None:
+    assert STEPS_PX == (-114, -85, -57, -28, 0, 28, 57, 85, 114)
+
+
+def test_of_equal_places_the_nearest_to_the_tile_is_taken() -> None:
+    logits = np.zeros((3, 9, 9))
+    logits[1, 6:9, 0:3] = 1.0
+    logits[2, 0:2, :] = logits[2, 7:9, :] = 1.0  # above and below alike
+    rows, columns = surest(logits)
+    assert list(zip(rows.tolist(), columns.tolist(), strict=True)) == [(4, 4), (7, 1), (1, 4)]
+
+
+def test_what_looks_like_a_crack_from_one_place_only_is_none() -> None:
+    pixels = np.full((700, 1000), 255, np.uint8)
+    x, y = lay_out(1000, 700, 32).origins[7].tolist()
+    pixels[y + SIDE // 2, x + SIDE // 2] = 0
+    photograph, window = Painted(pixels), Window(reach=10)
+    first = _first(photograph, window)
+    assert (first.ravel()[7], (first > 0).sum()) == (1.0, 1)
+    found = looked_again(photograph, first, 0.05, window)
+    assert found.max() < 0.01
+
+
+def test_what_is_seen_from_everywhere_around_stays() -> None:
+    pixels = np.full((700, 1000), 255, np.uint8)
+    x, y = lay_out(1000, 700, 32).origins[7].tolist()
+    pixels[y + SIDE // 2 - 30 : y + SIDE // 2 + 31, x + SIDE // 2 - 30 : x + SIDE // 2 + 31] = 100
+    photograph, window = Painted(pixels), Window(reach=20)
+    first = _first(photograph, window)
+    found = looked_again(photograph, first, 0.05, window)
+    assert found.ravel()[7] == pytest.approx(1 - 100 / 255, abs=1e-6)
+
+
+def test_a_crack_that_a_tile_shows_at_its_rim_raises_its_score() -> None:
+    pixels = np.full((700, 1000), 255, np.uint8)
+    x, y = lay_out(1000, 700, 32).origins[7].tolist()
+    left, top = x + SIDE // 2 + 70, y + SIDE // 2
+    pixels[top - 30 : top + 31, left - 30 : left + 31] = 0
+    pixels[top, x + SIDE // 2] = 240  # a trace, for which the tile is looked at again
+    photograph, window = Painted(pixels), Window(reach=20)
+    first = _first(photograph, window)
+    assert first.ravel()[7] < 0.1
+    assert looked_again(photograph, first, 0.05, window).ravel()[7] > 0.99
+
+
+def test_where_nothing_is_suspicious_nothing_is_looked_at() -> None:
+    photograph, window = Painted(np.full((700, 1000), 255, np.uint8)), Window(reach=20)
+    first = np.full(photograph.layout.shape, 0.04, np.float32)
+    assert looked_again(photograph, first, 0.05, window) is first
+    assert (photograph.again, window.batches) == ([], [])
+
+
+def test_of_a_surface_that_is_suspicious_everywhere_the_highest_are_looked_at() -> None:
+    pixels = np.full((1400, 1600), 255, np.uint8)
+    photograph, window = Painted(pixels), Window(reach=20)
+    first = np.linspace(0.5, 0.9, len(photograph.layout), dtype=np.float32)
+    first = np.random.default_rng(2).permutation(first).reshape(photograph.layout.shape)
+    found = looked_again(photograph, first, 0.05, window)
+    changed = found != first
+    assert changed.sum() == MOST < found.size
+    assert first[changed].min() > first[~changed].max()
+    assert sum(window.batches) == MOST * COST
+    assert max(window.batches) == 64
+
+
+@pytest.mark.parametrize("bad", [math.nan, -0.1, 1.1])
+@pytest.mark.parametrize("when", [1, 2])  # while the frame is moved, and while it is turned
+def test_a_second_look_does_not_pass_over_what_is_no_probability(bad: float, when: int) -> None:
+    class Broken(Window):
+        def scores(self, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+            found = super().scores(pictures)
+            if sum(self.batches) > (0 if when == 1 else len(STEPS_PX) ** 2):
+                found[3] = bad
+            return found
+
+    photograph = Painted(np.zeros((SIDE, SIDE), np.uint8))
+    with pytest.raises(ValueError, match="not a probability"):
+        looked_again(photograph, np.full((1, 1), 0.5, np.float32), 0.05, Broken(reach=20))
