@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import product
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,10 +21,15 @@ from crackwatch.verdict import require_probabilities
 MOST: Final = 32  # tiles of one photograph, the highest scores first: what it may cost is bounded
 STEPS_PX: Final = tuple(round(SIDE * eighth / 8) for eighth in range(-4, 5))
 ORIENTATIONS: Final = 8
+UNCLEAR: Final = (0.25, 0.925)  # between these a tile is turned as well
 
 _SIDE_BY_SIDE: Final = len(STEPS_PX)
+# Of five by five places around one of the coarse ones, those that are not coarse themselves.
+_BETWEEN: Final = np.array([(y, x) for y, x in product(range(5), repeat=2) if y % 2 or x % 2]).T
 _BATCH: Final = 64  # squares that are scored together
 _SURE: Final = 1e-7  # float32 has no scores between 1 and this less
+
+T = TypeVar("T", bound=np.generic)
 
 
 class Cuttable(Protocol):
@@ -51,27 +56,40 @@ def looked_again(
     """``grid`` (rows, columns) of first scores, with suspicious tiles' scores of a second look.
 
     Those are the tiles that score ``at_least``; of more than MOST the highest, and the others keep
-    their score. The frame is moved by eighths of its side, half a side at most in each direction.
-    Where nine neighbouring places score highest, by the mean of their logits, these nine are scored
-    in all eight orientations; the mean of the 72 logits is the tile's, as a probability.
+    their score. The frame is moved by up to half its side in each direction, first by fourths of it
+    and then, around the best of these places, by eighths: to where nine neighbouring places score
+    highest, by the mean of their logits. If that is no clear answer, the nine are scored in all
+    eight orientations. The mean logit, of 9 or 72, is the tile's, as a probability.
 
-    Costs two more decodings where there is such a tile, and 144 scores for each. Raises ValueError
-    where a score is no probability, and what ``photograph.squares`` raises.
+    Costs three more decodings at most where there is such a tile, and 41 or 104 scores for each.
+    Raises ValueError where a score is no probability, and what ``photograph.squares`` raises.
     """
     scores = grid.ravel()
     suspects = np.argsort(-scores, kind="stable")[: min(MOST, int((scores >= at_least).sum()))]
     if not len(suspects):
         return grid
+
+    def asked(corners: NDArray[np.intp], orientations: Sequence[int] = (0,)) -> NDArray[np.float64]:
+        return _logits(photograph, corners, classifier, orientations)
+
     corners = placements(photograph.layout, suspects)
-    upright = _logits(photograph, corners, classifier, (0,))[..., 0]
-    rows, columns = surest(upright)
-    each = np.arange(len(suspects))[:, None, None]
-    down, right = np.arange(-1, 2)[:, None], np.arange(-1, 2)
-    nine = each, rows[:, None, None] + down, columns[:, None, None] + right
-    turned = _logits(photograph, corners[nine], classifier, range(1, ORIENTATIONS))
-    every = np.concatenate([upright[nine][..., None], turned], axis=-1)
+    coarse = asked(corners[:, ::2, ::2])[..., 0]
+    best = surest(coarse)
+    around = _blocks(corners, 2 * best, 2)  # five by five, every second one known
+    logits = np.empty(around.shape[:3])
+    logits[:, ::2, ::2] = _blocks(coarse, best, 1)
+    logits[:, *_BETWEEN] = asked(around[:, *_BETWEEN])[..., 0]
+    best = surest(logits)
+    upright = _blocks(logits, best, 1)
+    means = upright.mean(axis=(1, 2))
+    low, high = _logit(np.array(UNCLEAR))
+    unclear = np.flatnonzero((means > low) & (means < high))
+    if len(unclear):
+        nine = _blocks(around, best, 1)[unclear]
+        turned = asked(nine, range(1, ORIENTATIONS)).sum(axis=(1, 2, 3))
+        means[unclear] = (upright[unclear].sum(axis=(1, 2)) + turned) / (9 * ORIENTATIONS)
     again = scores.copy()
-    again[suspects] = 1 / (1 + np.exp(-every.mean(axis=(1, 2, 3))))
+    again[suspects] = 1 / (1 + np.exp(-means))
     return again.reshape(grid.shape)
 
 
@@ -87,23 +105,30 @@ def placements(layout: Layout, tiles: NDArray[np.intp]) -> NDArray[np.intp]:  # 
     return inside.reshape(len(tiles), _SIDE_BY_SIDE, _SIDE_BY_SIDE, 2)
 
 
-def surest(logits: NDArray[np.float64]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Row and column, (n,) each, of the place whose three-by-three neighbourhood has the highest mean.
+def surest(logits: NDArray[np.float64]) -> NDArray[np.intp]:  # (n, 2)
+    """Row and column of the place whose three-by-three neighbourhood has the highest mean.
 
-    ``logits`` is (n, 9, 9). Of equal ones it is the nearest to the middle, where the tile lies.
+    ``logits`` is (n, 5, 5). Of equal places it is the nearest to the middle.
     """
-    inner = range(1, _SIDE_BY_SIDE - 1)
-    middle = _SIDE_BY_SIDE // 2
-    places = sorted(
-        product(inner, inner),
-        key=lambda place: ((place[0] - middle) ** 2 + (place[1] - middle) ** 2, place),
-    )
+    inner = product(range(1, 4), repeat=2)
+    places = sorted(inner, key=lambda place: abs(place[0] - 2) + abs(place[1] - 2))
     means = [
         logits[:, row - 1 : row + 2, column - 1 : column + 2].mean(axis=(1, 2))
         for row, column in places
     ]
-    found = np.array(places, np.intp)[np.argmax(means, axis=0)]
-    return found[:, 0], found[:, 1]
+    found: NDArray[np.intp] = np.array(places, np.intp)[np.argmax(means, axis=0)]
+    return found
+
+
+def _blocks(
+    places: NDArray[T], middles: NDArray[np.intp], reach: int
+) -> NDArray[T]:  # (n, 2 reach + 1, 2 reach + 1, ...)
+    """Of each of ``places`` (n, rows, columns, ...) those around its row and column in ``middles``."""
+    steps = np.arange(-reach, reach + 1)
+    each = np.arange(len(places))[:, None, None]
+    rows, columns = middles.T[:, :, None, None]
+    found: NDArray[T] = places[each, rows + steps[:, None], columns + steps]
+    return found
 
 
 def _logits(
@@ -130,8 +155,12 @@ def _logits(
                 scores[waiting] = classifier.scores(batch[: len(waiting)])
                 waiting.clear()
     require_probabilities(scores)
+    return _logit(scores).reshape(*corners.shape[:-1], turns)
+
+
+def _logit(scores: NDArray[np.floating]) -> NDArray[np.float64]:
     sure = np.clip(scores.astype(np.float64), _SURE, 1 - _SURE)
-    return np.log(sure / (1 - sure)).reshape(*corners.shape[:-1], turns)
+    return np.log(sure / (1 - sure))
 
 
 def _oriented(square: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
