@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,9 @@ SCENARIOS = {
         Scenario("delete", "delete", frozenset({"flagged"})),
     )
 }
+
+# A campaign of hours compares folders of days: midnight must not come between two of its runs.
+_DAY_STARTS_AT = f"{datetime.now(UTC) + timedelta(hours=12):%H:%M}"
 
 # What stood in the inbox when the station was first run; `changed` and `taken` come again.
 EARLIER: Mapping[str, bytes] = {
@@ -131,6 +135,7 @@ class Scene:
             "[folders]", *(f'{name} = "{self.folder(name)}"' for name in PLACES),
             f'models = "{self.models}"', f'state = "{self.root / "state"}"',
             "[files]", f'normal = "{self.scenario.normal}"',
+            "[report]", f'day_starts_at = "{_DAY_STARTS_AT}"',
             "[watch]", "settle_s = 0.2", "incomplete_s = 0.2", "rescan_s = 0.5",
             # full at once, so that the same pictures make a batch in each run
             "[batch]", f"max_size = {len(BATCH)}", "max_wait_ms = 300", "queue_bytes = 1073741824",
