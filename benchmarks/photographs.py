@@ -99,7 +99,8 @@ def tile_scores(
     tiled = see(photograph, lambda tiles: scores.append(classifier.scores(tiles))).tiled
     assert tiled is not None
     grid = tiled.grid(np.concatenate(scores))
-    return grid.ravel(), looked_again(photograph, grid, SECOND_LOOK_FROM, classifier).ravel()
+    again = looked_again(photograph, grid, SECOND_LOOK_FROM, classifier)
+    return grid.ravel(), again.scores.ravel()
 
 
 # ---------------------------------------------------------------------------------- photographs

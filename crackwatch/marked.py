@@ -53,7 +53,7 @@ def draw(data: bytes, limits: Limits, photograph: Photograph, name: bytes, score
 def save(folder: bytes, name: bytes, content: bytes) -> bytes:
     """Writes a copy of the picture ``name`` into ``folder`` under a free name; its path.
 
-    ``NAME.overlay.jpg``, else ``NAME (2).overlay.jpg`` and so on. Raises OSError.
+    ``NAME.overlay.jpg``, else ``STEM (2).jpg.overlay.jpg`` and so on. Raises OSError.
     """
     for attempt in itertools.count(1):
         extra = b" (%d)" % attempt if attempt > 1 else b""

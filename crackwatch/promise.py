@@ -156,6 +156,7 @@ def choose(
     """
     _require_sane(goal, prevalence, confidence)
     anomalies, normals = examples.units(1)[0], examples.units(0)[1]
+    require_enough(goal, confidence, len(anomalies), len(normals))
     misses = false_alarms = 0  # that were allowed
     if isinstance(goal, MinRecall):
         threshold, misses = _keeping_recall(anomalies, goal.recall, confidence)
@@ -225,19 +226,37 @@ def _require_sane(goal: Goal, prevalence: float, confidence: float) -> None:
 # ------------------------------------------------------------------------------------- the goals
 
 
+def require_enough(goal: Goal, confidence: float, anomalies: int, normals: int) -> None:
+    """Raises PromiseError, with the number needed, where so many cannot support ``goal``.
+
+    Whatever they score: independent examples that come out right, every one of them, are too few.
+    """
+    if isinstance(goal, MinRecall):
+        needed = examples_needed(1 - goal.recall, confidence)
+        if anomalies < needed:
+            raise PromiseError(
+                f"a recall of {goal.recall:g} at a confidence of {confidence:g} takes at least "
+                f"{needed} independent anomalies, every one of them found; there are {anomalies}",
+                have=anomalies,
+                needed=needed,
+            )
+    elif isinstance(goal, MaxFalseAlarms):
+        needed = examples_needed(goal.per_1000 / _PER, confidence)
+        if normals < needed:
+            raise PromiseError(
+                f"at most {goal.per_1000:g} false alarms per 1,000 at a confidence of "
+                f"{confidence:g} takes at least {needed} independent normals, none of them "
+                f"flagged; there are {normals}",
+                have=normals,
+                needed=needed,
+            )
+
+
 def _keeping_recall(
     anomalies: NDArray[np.float64], recall: float, confidence: float
 ) -> tuple[float, int]:
     """The threshold, and how many misses among ``anomalies`` it was allowed."""
     allowed = errors_allowed(len(anomalies), 1 - recall, confidence)
-    if allowed < 0:
-        needed = examples_needed(1 - recall, confidence)
-        raise PromiseError(
-            f"a recall of {recall:g} at a confidence of {confidence:g} takes at least {needed} "
-            f"independent anomalies, every one of them found; there are {len(anomalies)}",
-            have=len(anomalies),
-            needed=needed,
-        )
     return _clear_of(float(np.sort(anomalies)[allowed]), -1), allowed
 
 
@@ -246,15 +265,6 @@ def _keeping_false_alarms(
 ) -> tuple[float, int]:
     """The threshold, and how many false alarms among ``normals`` it was allowed."""
     allowed = errors_allowed(len(normals), rate, confidence)
-    if allowed < 0:
-        needed = examples_needed(rate, confidence)
-        raise PromiseError(
-            f"at most {_PER * rate:g} false alarms per 1,000 at a confidence of {confidence:g} "
-            f"takes at least {needed} independent normals, none of them flagged; there are "
-            f"{len(normals)}",
-            have=len(normals),
-            needed=needed,
-        )
     highest_kept = np.float32(np.sort(normals)[-1 - allowed])
     if highest_kept >= 1:
         certain = int((normals >= 1).sum())

@@ -8,6 +8,7 @@ neither decoder nor model.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import product
 from typing import Final, Protocol, TypeVar
 
@@ -50,24 +51,33 @@ class Cuttable(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """Tiles after a second look; those that had none are as they were."""
+
+    scores: NDArray[np.float32]  # (rows, columns)
+    corners: NDArray[np.intp]  # (N, 2): upper left, of what has these scores, as Layout.origins
+
+
 def looked_again(
     photograph: Cuttable, grid: NDArray[np.float32], at_least: float, classifier: Classifier
-) -> NDArray[np.float32]:
-    """``grid`` (rows, columns) of first scores, with suspicious tiles' scores of a second look.
+) -> Looked:
+    """What became of ``grid`` (rows, columns), first scores, when suspicious tiles were looked at.
 
     Those are the tiles that score ``at_least``; of more than MOST the highest, and the others keep
     their score. The frame is moved by up to half its side in each direction, first by fourths of it
     and then, around the best of these places, by eighths: to where nine neighbouring places score
-    highest, by the mean of their logits. If that is no clear answer, the nine are scored in all
-    eight orientations. The mean logit, of 9 or 72, is the tile's, as a probability.
+    highest, by the mean of their logits. If that is no clear answer, or if the photograph has no room
+    for nine, these are scored in all eight orientations. The mean logit, of 9 or 72, is the tile's,
+    as a probability, and the middle one of the nine places what has it.
 
     Costs three more decodings at most where there is such a tile, and 41 or 104 scores for each.
     Raises ValueError where a score is no probability, and what ``photograph.squares`` raises.
     """
-    scores = grid.ravel()
+    scores, frames = grid.ravel(), photograph.layout.origins
     suspects = np.argsort(-scores, kind="stable")[: min(MOST, int((scores >= at_least).sum()))]
     if not len(suspects):
-        return grid
+        return Looked(grid, frames)
 
     def asked(corners: NDArray[np.intp], orientations: Sequence[int] = (0,)) -> NDArray[np.float64]:
         return _logits(photograph, corners, classifier, orientations)
@@ -80,28 +90,31 @@ def looked_again(
     logits[:, ::2, ::2] = _blocks(coarse, best, 1)
     logits[:, *_BETWEEN] = asked(around[:, *_BETWEEN])[..., 0]
     best = surest(logits)
-    upright = _blocks(logits, best, 1)
+    upright, nine = _blocks(logits, best, 1), _blocks(around, best, 1)
     means = upright.mean(axis=(1, 2))
     low, high = _logit(np.array(UNCLEAR))
-    unclear = np.flatnonzero((means > low) & (means < high))
+    crowded = [len(np.unique(places.reshape(-1, 2), axis=0)) < 9 for places in nine]
+    unclear = np.flatnonzero(((means > low) & (means < high)) | crowded)
     if len(unclear):
-        nine = _blocks(around, best, 1)[unclear]
-        turned = asked(nine, range(1, ORIENTATIONS)).sum(axis=(1, 2, 3))
+        turned = asked(nine[unclear], range(1, ORIENTATIONS)).sum(axis=(1, 2, 3))
         means[unclear] = (upright[unclear].sum(axis=(1, 2)) + turned) / (9 * ORIENTATIONS)
     again = scores.copy()
     again[suspects] = 1 / (1 + np.exp(-means))
-    return again.reshape(grid.shape)
+    frames[suspects] = nine[:, 1, 1]
+    return Looked(again.reshape(grid.shape), frames)
 
 
 def placements(layout: Layout, tiles: NDArray[np.intp]) -> NDArray[np.intp]:  # (n, 9, 9, 2)
     """Upper left corners, x and y, of ``tiles`` (n,) moved down and to the right by STEPS_PX.
 
-    None looks over the edge: at the rim several are alike.
+    None looks over the edge: at the rim all are shifted inwards, and several are alike where the
+    photograph has no room for so many.
     """
     offsets = np.array([(x, y) for y, x in product(STEPS_PX, repeat=2)], np.intp)
-    corners = layout.origins[tiles][:, None] + offsets
     last = np.array([layout.width - SIDE, layout.height - SIDE], np.intp)
-    inside: NDArray[np.intp] = np.clip(corners, 0, last)
+    reach = STEPS_PX[-1]
+    middles = np.maximum(np.minimum(layout.origins[tiles], last - reach), reach)
+    inside: NDArray[np.intp] = np.clip(middles[:, None] + offsets, 0, last)
     return inside.reshape(len(tiles), _SIDE_BY_SIDE, _SIDE_BY_SIDE, 2)
 
 

@@ -16,7 +16,7 @@ def rule_text(min_tiles: int, second_look_from: float | None = None) -> str:
     )
     if second_look_from is None:
         return text
-    return f"{text}, after a second look at those from {second_look_from:g} on"
+    return f"{text}, after a second look at tiles that score {second_look_from:g} or more"
 
 
 def goal_text(wish: Wish) -> str:

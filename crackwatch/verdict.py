@@ -99,17 +99,19 @@ def photograph(
     overlap: int,
     mm_per_px: float | None,
     second_look_from: float | None = None,
+    corners: NDArray[np.intp] | None = None,
 ) -> Photograph:
     """What is kept of a photograph whose ``scores`` (rows, columns) were ``judged`` in tiles.
 
     ``size`` is its own width and height, upright; ``layout`` that of the tiles, with ``overlap``,
     at the model's scale. ``mm_per_px`` is of its own pixels. Tiles that scored ``second_look_from``
-    were looked at again; None: none was.
+    were looked at again, None: none was; ``corners`` (N, 2) are then of what has the scores.
     """
     width, height = size
     chosen = np.flatnonzero(judged.over)
     chosen = chosen[np.argsort(-scores.ravel()[chosen], kind="stable")]
-    places = tiling.boxes(layout, chosen, width, height).tolist()
+    frames = layout.origins if corners is None else corners
+    places = tiling.boxes_at(layout, frames[chosen], width, height).tolist()
     length_mm = None
     if mm_per_px is not None and judged.verdict is Label.ANOMALY:
         chains = [each for each in judged.clusters if len(each) >= judged.min_tiles]

@@ -124,9 +124,10 @@ def judged(
         (score,) = scores.tolist()
         return Judgement(judge(Prediction(score), rule.threshold), score, rule.threshold, None)
     tiled = seen.tiled.photograph
-    grid = seen.tiled.grid(scores)
+    grid, corners = seen.tiled.grid(scores), tiled.layout.origins
     if rule.second_look_from is not None:
-        grid = looked_again(tiled, grid, rule.second_look_from, classifier)
+        looked = looked_again(tiled, grid, rule.second_look_from, classifier)
+        grid, corners = looked.scores, looked.corners
     found = judge_tiles(grid, rule.tiled_threshold, rule.min_tiles)
     return Judgement(
         found.verdict,
@@ -141,6 +142,7 @@ def judged(
             tiled.overlap,
             mm_per_px,
             rule.second_look_from,
+            corners,
         ),
     )
 

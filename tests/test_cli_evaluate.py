@@ -135,7 +135,7 @@ class TestEvaluateAModel:
     def test_the_table_names_what_was_left_out(self, station: Path) -> None:
         done = run("evaluate", "--data", station / "valid", "--config", station / "config.toml")
         assert "broken.png" in done.stderr
-        assert "32, 1 more could not be read" in done.stdout
+        assert "32, 1 more could not be used" in done.stdout
         assert "escapes (FN)" in done.stdout
 
     def test_another_model_of_the_folder_can_be_named(self, station: Path) -> None:

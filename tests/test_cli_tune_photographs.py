@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
-from crackwatch import champion, packaged
+from crackwatch import champion, dataset, learned, packaged, synthetic
 from crackwatch.cli import execute
 from crackwatch.config_file import load as load_settings
 from crackwatch.registry import Registry
@@ -232,7 +237,7 @@ def test_an_applied_threshold_is_that_of_photographs_and_says_that_photographs_t
     assert known.tiled is not None
     assert (known.tiled.on, known.tiled.min_tiles, known.tiled.tiles) == ("photographs", 1, 12)
     assert known.tiled.second_look_from == 0.05
-    assert "after a second look at those from 0.05 on" in known.tiled.chosen_by
+    assert "after a second look at tiles that score 0.05 or more" in known.tiled.chosen_by
     assert known.tiled.promise is not None
     assert (known.tiled.promise.anomalies, known.tiled.promise.normals) == (12, 12)
     decision = known.decisions[-1]
@@ -250,7 +255,7 @@ def test_an_applied_threshold_is_that_of_photographs_and_says_that_photographs_t
         )
         said = capsys.readouterr()
         assert [each["verdict"] for each in json.loads(said.out)] == [verdict] * 12
-        assert "after a second look at those from 0.05 on" in said.err
+        assert "after a second look at tiles that score 0.05 or more" in said.err
     status, out, _ = tune(labelled, "--undo", "--by", "anna")
     assert status == 0
     assert registry.card(chosen).tiled == decision.old_tiled
@@ -300,7 +305,9 @@ def test_a_folder_without_photographs_is_refused(
     for name in ("anomaly", "normal"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "crop.jpg").write_bytes(wall_jpeg(227, 227))
-    status, _, err = tune(labelled, "--photographs", tmp_path, "--min-recall", 0.9)
+    status, _, err = tune(
+        labelled, "--photographs", tmp_path, "--cost-miss", 5, "--cost-false-alarm", 1
+    )
     assert status == 2
     assert "none of its 2 files is a photograph" in err
     assert "--data" in err
@@ -315,3 +322,77 @@ def test_what_goes_by_crops_cannot_be_asked_of_photographs(
     status, out, err = tune(station, "--photographs", "walls", "--min-recall", 0.9, *other)
     assert (status, out) == (2, "")
     assert "--photographs goes without" in err
+
+
+def test_too_few_files_are_refused_before_any_is_scored(
+    labelled: Path, tune: Tune, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unasked(*_: object) -> None:
+        raise AssertionError("photographs were scored")
+
+    monkeypatch.setattr("crackwatch.evaluation.photographs.score_photographs", unasked)
+    walls = ("--photographs", labelled / "walls")
+    status, _, err = tune(labelled, *walls, "--min-recall", 0.95)
+    assert status == 2
+    assert "takes at least 59 independent anomalies, every one of them found; there are 12" in err
+    status, _, err = tune(labelled, *walls, "--max-false-alarms-per-1000", 30)
+    assert status == 2
+    assert "takes at least 99 independent normals, none of them flagged; there are 12" in err
+    assert "Add labelled photographs of other concrete" in err
+
+
+def test_the_stations_own_marked_copies_are_no_photographs_more(
+    labelled: Path, tune: Tune, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("anomaly", "normal"):
+        (tmp_path / name).mkdir()
+        for number in range(3):
+            data = (labelled / "walls" / name / f"{number}.jpg").read_bytes()
+            (tmp_path / name / f"{number}.jpg").write_bytes(data)
+            (tmp_path / name / f"{number}.jpg.overlay.jpg").write_bytes(data + b"another")
+    costs = ("--cost-miss", 5, "--cost-false-alarm", 1)
+    status, out, err = tune(labelled, "--photographs", tmp_path, *costs, "--format", "json")
+    assert status == 0
+    counts = json.loads(out)
+    assert counts["tp"] + counts["fn"] == counts["fp"] + counts["tn"] == 3
+    assert "0.jpg.overlay.jpg: is a marked copy of the photograph beside it" in err
+
+
+def test_a_second_look_from_nan_is_refused(labelled: Path, tune: Tune) -> None:
+    walls = ("--photographs", labelled / "walls", "--cost-miss", 5, "--cost-false-alarm", 1)
+    status, _, err = tune(labelled, *walls, "--second-look", "nan")
+    assert status == 2
+    assert "nan is not a number" in err
+
+
+def test_photographs_whose_crops_the_model_has_learned_promise_nothing(
+    labelled: Path, tune: Tune, tmp_path: Path
+) -> None:
+    """A part that a person labelled, which a retraining has learned, names its photograph."""
+    registry = Registry(tmp_path / "models")
+    install_starter(registry, packaged.starter())
+    (tmp_path / "config.toml").touch()
+    champion = registry.champion()
+    assert champion is not None
+    taught = learned.read(registry.folder_of(champion))
+    assert taught is not None
+    square = synthetic.draw(1, crack=True)
+    photograph = (labelled / "walls/anomaly/3.jpg").read_bytes()
+    name = dataset.name_of(b"3.jpg", hashlib.sha256(photograph).digest(), 10, 20, b".png")
+    (tmp_path / "dataset/reviewed/anomaly").mkdir(parents=True)
+    crop = tmp_path / "dataset/reviewed/anomaly" / os.fsdecode(name)
+    crop.write_bytes(cv2.imencode(".png", square)[1].tobytes())
+    walls = ("--photographs", labelled / "walls", "--cost-miss", 5, "--cost-false-alarm", 1)
+    assert tune(tmp_path, *walls)[0] == 0  # it was not learned yet
+    hashes = taught.pixel_hashes.copy()
+    hashes[0] = np.frombuffer(dataset.pixel_hash(square), np.uint8)
+    taught = replace(taught, pixel_hashes=hashes)
+    with registry.staging() as staged:
+        shutil.copy(registry.folder_of(champion) / "lenet.keras", staged)
+        learned.write(staged, taught)
+        registry.publish(staged, registry.card(champion).model_copy(update={"id": "retrained"}))
+    registry.promote("retrained")
+    status, _, err = tune(tmp_path, *walls)
+    assert status == 2
+    assert "learned from crops of 1 of these photographs" in err
+    assert "anomaly/3.jpg" in err

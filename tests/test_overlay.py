@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 
 from crackwatch import score_map
 from crackwatch.domain import Box, Photograph
 from crackwatch.images import overlay
+from crackwatch.runtime import SIDE
 from crackwatch.tiling import boxes, lay_out
 
 
@@ -58,6 +62,33 @@ def test_the_veil_is_strongest_on_the_tile_that_scored_highest() -> None:
     inside = picture[box.y + box.h // 2, box.x + box.w // 2]
     outside = picture[1400, 100]
     assert inside[2] - inside[0] > 40 > abs(outside[2] - outside[0])
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.5])
+@pytest.mark.parametrize("tile", [(0, 0), (3, 4), (5, 7), (6, 9)])  # (6, 9) is shifted inwards
+def test_the_veil_of_a_tile_is_strongest_at_its_middle(tile: tuple[int, int], scale: float) -> None:
+    width, height = round(2000 / scale), round(1400 / scale)
+    layout = lay_out(2000, 1400, 32)
+    assert layout.shape == (8, 11) or layout.shape == (7, 10)
+    scores = np.zeros(layout.shape)
+    scores[tile] = 0.4  # below the threshold: no frame lies over it
+    photograph = replace(
+        _photograph(width, height),
+        scale=scale,
+        boxes=(),
+        tiles_over=0,
+        largest_cluster=0,
+        score_map=score_map.encode(scores, 0.5),
+    )
+    small = np.full((700, 1000, 3), 120, np.uint8)
+    marked = overlay.draw(small, photograph, "wall")[-700:].astype(int)
+    veil = marked[..., 2] - 120
+    ys, xs = np.nonzero(veil == veil.max())
+    middle = (layout.columns[tile[1]] + SIDE / 2) / 2, (layout.rows[tile[0]] + SIDE / 2) / 2
+    near = [np.hypot(x - middle[0], y - middle[1]) for x, y in zip(xs, ys, strict=True)]
+    assert min(near) <= 3
+    outward = 0 in tile or tile == (6, 9)  # up to the rim it is as strong
+    assert outward or max(near) <= 8
 
 
 def test_a_photograph_without_a_box_is_copied_with_its_title() -> None:

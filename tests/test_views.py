@@ -147,3 +147,19 @@ def test_where_nothing_is_suspicious_nothing_is_decoded_again() -> None:
     scores = np.full(20, 0.04, np.float32)
     rule = replace(RULE, second_look_from=0.05)
     assert judged(seen, scores, rule, Unasked()).verdict is Label.NORMAL
+
+
+def test_a_box_is_the_frame_that_has_the_score() -> None:
+    """Of a tile that shows a crack at its rim: it is the frame beside it that was judged."""
+    pixels = np.full((700, 1000), 255, np.uint8)
+    x, y = Wall().layout.origins[7].tolist()
+    across, down = x + SIDE // 2 + 85, y + SIDE // 2 + 57
+    pixels[down - 45 : down + 46, across - 45 : across + 46] = 0
+    pixels[y + SIDE // 2, x + SIDE // 2] = 240  # a trace, for which tile 7 is looked at again
+    found = _judged(Painted(pixels), Window(reach=15), replace(RULE, second_look_from=0.05))
+    assert found.photograph is not None
+    assert found.photograph.boxes
+    for box in found.photograph.boxes:
+        middle = box.x + box.w // 2, box.y + box.h // 2
+        assert abs(middle[0] - across) <= 30 and abs(middle[1] - down) <= 30
+        assert box.score > 0.99

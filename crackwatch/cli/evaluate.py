@@ -106,6 +106,14 @@ def command(
         refused = frozenset(digest.tobytes() for digest in source.pixel_hashes)
     with progress_bar("scoring") as progress:
         scored = evaluation.score_files(files, decoder(settings), classifier, progress, refused)
+    if not scored.paths:
+        first = scored.problems[0]
+        raise DatasetError(
+            f"{data}: none of its {len(scored.problems):,} files could be scored; "
+            f"{first.path}: {first.reason}",
+            "Single pictures are evaluated; of whole photographs 'crackwatch tune --photographs DIR' "
+            "tells how well they are judged.",
+        )
     known = None
     without = None
     if source is not None:
@@ -239,7 +247,7 @@ def _print(model: str, data: Path, found: Measures, left_out: int) -> None:
     rows = [
         ("model", model),
         ("data", str(data)),
-        ("pictures", f"{found.n}" + (f", {left_out} more could not be read" if left_out else "")),
+        ("pictures", f"{found.n}" + (f", {left_out} more could not be used" if left_out else "")),
         ("threshold", f"{found.threshold:.6g}"),
         ("found (TP)", str(found.tp)),
         ("escapes (FN)", str(found.fn)),

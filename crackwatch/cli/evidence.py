@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import click
 
 from crackwatch.cli.progress import progress_bar
-from crackwatch.errors import DatasetError, ModelError
+from crackwatch.domain import OVERLAY_SUFFIX, Label
+from crackwatch.errors import DatasetError, ModelError, PromiseError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,6 +33,11 @@ _TRAIN_MORE = (
     "Label more of what this station sees with 'crackwatch review mark PATH crack|ok', or take in "
     "labelled folders with 'crackwatch dataset import FOLDER', and run 'crackwatch retrain'."
 )
+
+
+_MORE_PHOTOGRAPHS = "Add labelled photographs of other concrete to that folder."
+
+Enough = Callable[[int, int], None]  # cracks and normals; see of_photographs
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,17 +137,53 @@ def of_photographs(
     folder: Path,
     min_tiles: int,
     second_look_from: float | None,
+    enough: Enough,
 ) -> Evidence:
-    """Labelled photographs, each as the station judges it: in tiles, by such a rule."""
+    """Labelled photographs, each as the station judges it: in tiles, by such a rule.
+
+    ``enough`` is told how many there are of each label before any is scored, and raises PromiseError
+    where no scores of so many could do.
+    """
     from statistics import median
 
-    from crackwatch import dataset
+    from crackwatch import dataset, learned
     from crackwatch.champion import open_chosen
+    from crackwatch.cli.workshop import decoder as crop_decoder
     from crackwatch.decoding import Decoder
-    from crackwatch.evaluation.photographs import score_photographs
+    from crackwatch.escaping import path_text
+    from crackwatch.evaluation.photographs import learned_from, score_photographs
     from crackwatch.labelled_scores import Examples
 
-    files = dataset.list_files(dataset.find_layout(folder))
+    listed = dataset.list_files(dataset.find_layout(folder))
+    paths = {file.path for file in listed}
+    # the station's own marked copy, beside what it shows, is no photograph more
+    files = [
+        file for file in listed if file.path.removesuffix(OVERLAY_SUFFIX) not in paths - {file.path}
+    ]
+    cracks = sum(file.label is Label.ANOMALY for file in files)
+    try:
+        enough(cracks, len(files) - cracks)
+    except PromiseError as exc:
+        raise PromiseError(
+            f"{folder}: {exc.problem}", _MORE_PHOTOGRAPHS, have=exc.have, needed=exc.needed
+        ) from exc
+    known = learned.read(registry.folder_of(model_id))
+    if known is None:
+        click.echo(
+            f"model {model_id} does not say what it learned from: see to it yourself that none of it "
+            f"was cut from photographs in {folder}",
+            err=True,
+        )
+    else:
+        crops = settings.folders.dataset
+        seen = learned_from(files, crops, known.pixel_hashes, crop_decoder(settings))
+        if seen:
+            raise _learned(
+                list(map(path_text, seen)),
+                folder,
+                f"crops of {len(seen)} of these photographs",
+                model_id,
+            )
     classifier, _ = open_chosen(registry, model_id, settings.model, None)
     decoder, model_mm_per_px = Decoder(settings), registry.card(model_id).mm_per_px
     with progress_bar("scoring") as progress:
@@ -153,18 +195,25 @@ def of_photographs(
             second_look_from,
             progress,
         )
-    _tell_left_out(scored.problems)
+    copies = [
+        dataset.Problem(path_text(file.path), "is a marked copy of the photograph beside it")
+        for file in listed
+        if file not in files
+    ]
+    _tell_left_out([*copies, *scored.problems])
     if not len(scored.labels):
         raise DatasetError(
             f"{folder}: none of its {len(files)} files is a photograph that is judged in tiles",
-            "Single crops are for --data DIR.",
+            "Single crops are for --data DIR."
+            if settings.images.larger == "tile"
+            else f'[images] larger is "{settings.images.larger}": this station judges none in tiles.',
         )
     tiles = round(median(scored.tiles.tolist()))
     return Evidence(
         Examples.of_scores(scored.scores, scored.labels, scored.groups),
         "photographs",
         f"by the model itself, of the photographs in {folder}, {tiles:,} tiles each",
-        "Add labelled photographs of other concrete to that folder.",
+        _MORE_PHOTOGRAPHS,
         wholes=Wholes(min_tiles, second_look_from, tiles),
     )
 
@@ -191,12 +240,7 @@ def _unfamiliar(known: Learned, pictures: Pictures, model_id: str, data: Path) -
     found = familiar(pictures.pixel_hashes, textures, known.pixel_hashes, known.textures)
     seen = [path_text(pictures.paths[position]) for position in found.training]
     if seen:
-        more = f" and {len(seen) - _LISTED} more" if len(seen) > _LISTED else ""
-        raise DatasetError(
-            f"{data}: model {model_id} learned from {len(seen)} of these pictures: "
-            f"{', '.join(seen[:_LISTED])}{more}",
-            "Their scores promise nothing: take them out, or leave --data away.",
-        )
+        raise _learned(seen, data, f"{len(seen)} of these pictures", model_id)
     for position in found.near[:_LISTED].tolist():
         click.echo(
             f"left out: {path_text(pictures.paths[position])}: a near duplicate of a picture that "
@@ -208,8 +252,19 @@ def _unfamiliar(known: Learned, pictures: Pictures, model_id: str, data: Path) -
     return pictures.at(np.setdiff1d(np.arange(len(pictures)), found.near))
 
 
-def prevalence_of(settings: Settings, given: float | None, examples: Examples) -> tuple[float, str]:
-    """The share of pictures with a crack, and how it is known. Raises StoreError."""
+def _learned(seen: list[str], data: Path, what: str, model_id: str) -> DatasetError:
+    more = f" and {len(seen) - _LISTED} more" if len(seen) > _LISTED else ""
+    return DatasetError(
+        f"{data}: model {model_id} learned from {what}: {', '.join(seen[:_LISTED])}{more}",
+        "Their scores promise nothing: take them out.",
+    )
+
+
+def prevalence_of(settings: Settings, given: float | None, evidence: Evidence) -> tuple[float, str]:
+    """The share with a crack, and how it is known: of photographs, or of single pictures.
+
+    A photograph shows some hundred times as much of a wall. Raises StoreError.
+    """
     if given is not None:
         return given, "as given"
     if settings.database_file.exists():
@@ -221,14 +276,22 @@ def prevalence_of(settings: Settings, given: float | None, examples: Examples) -
 
         until = datetime.now(UTC)
         with reading(settings.database_file) as rows:
-            tallies = rows.counts(Window(until - timedelta(days=STORE_DAYS), until)).tallies
-        flagged = sum(each.count for each in tallies if each.outcome is Outcome.ANOMALY)
-        inspected = flagged + sum(each.count for each in tallies if each.outcome is Outcome.NORMAL)
+            counts = rows.counts(Window(until - timedelta(days=STORE_DAYS), until))
+
+        def of(outcome: Outcome) -> int:
+            photographs = sum(each.count for each in counts.tiled if each.outcome is outcome)
+            every = sum(each.count for each in counts.tallies if each.outcome is outcome)
+            return photographs if evidence.wholes is not None else every - photographs
+
+        flagged = of(Outcome.ANOMALY)
+        inspected = flagged + of(Outcome.NORMAL)
         if flagged >= ENOUGH_FLAGGED:
+            things = "single pictures" if evidence.wholes is None else "photographs"
             return flagged / inspected, (
                 f"what the station flagged in the last {STORE_DAYS} days, {flagged:,} of "
-                f"{inspected:,}"
+                f"{inspected:,} {things}"
             )
+    examples = evidence.examples
     cracks, scored = int((examples.labels == 1).sum()), len(examples.labels)
     share = cracks / scored if scored else 0.0
     return share, f"the share among the scored pictures, {cracks:,} of {scored:,}"

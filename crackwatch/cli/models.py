@@ -290,7 +290,7 @@ def _tell_rejection(registry: Registry) -> None:
     champion = _champion(registry)
     for each in registry.card(champion).decisions:
         if each.what == "rejection":
-            click.echo(f"note: {champion} was {each.reason}", err=True)
+            click.echo(f"note: when {champion} was trained it was {each.reason}", err=True)
 
 
 def _print_value(key: str, value: object, depth: int) -> None:

@@ -96,7 +96,7 @@ def _drift(found: list[dict[str, Any]]) -> str | None:
     if DriftFinding.NO_REFERENCE in findings:
         return "unknown: the model does not say what it learned from; retrain, or take a newer one"
     most = max(each["n"] for each in found)
-    return f"too few to say: {most} pictures of this model today, {MIN_PICTURES} are needed"
+    return f"too few to say when last looked: {most} pictures of this model, {MIN_PICTURES} needed"
 
 
 def _how_to_start(settings: Settings) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -189,7 +190,10 @@ def command(
     if undo:
         return _undo(config, model_id, by, output_format)
     asked = _one_goal(min_recall, max_false_alarms_per_1000, cost_miss, cost_false_alarm)
-    if any(isnan(value) for value in (*asked.values(), confidence, prevalence or 0.0)):
+    if any(
+        isnan(value)
+        for value in (*asked.values(), confidence, prevalence or 0.0, second_look or 0.0)
+    ):
         raise click.UsageError("nan is not a number to go by")  # it is in every range of click's
     if plot is not None and plot.suffix.lower() != ".png":
         raise click.UsageError(f"--plot {plot}: name a file that ends in .png")
@@ -218,6 +222,14 @@ def command(
     from crackwatch import promise
     from crackwatch.registry import Registry
 
+    goal: Goal
+    if "min_recall" in asked:
+        goal = promise.MinRecall(asked["min_recall"])
+    elif "max_false_alarms_per_1000" in asked:
+        goal = promise.MaxFalseAlarms(asked["max_false_alarms_per_1000"])
+    else:
+        goal = promise.LeastCost(asked["cost_miss"], asked["cost_false_alarm"])
+
     registry = Registry(settings.folders.models)
     chosen = _chosen(registry, model_id)
     card = registry.verify(chosen)
@@ -229,6 +241,7 @@ def command(
             photographs,
             min_tiles or 1,
             SECOND_LOOK_FROM if second_look is None else second_look,
+            partial(promise.require_enough, goal, confidence),
         )
     elif data is not None:
         evidence = of_data(settings, registry, chosen, data)
@@ -252,13 +265,6 @@ def command(
             output_format=output_format,
         )
         return EXIT_DONE
-    goal: Goal
-    if "min_recall" in asked:
-        goal = promise.MinRecall(asked["min_recall"])
-    elif "max_false_alarms_per_1000" in asked:
-        goal = promise.MaxFalseAlarms(asked["max_false_alarms_per_1000"])
-    else:
-        goal = promise.LeastCost(asked["cost_miss"], asked["cost_false_alarm"])
     tune_goal.tune(
         settings,
         registry,

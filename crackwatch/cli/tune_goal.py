@@ -147,7 +147,7 @@ def tune(
     from crackwatch import promise
     from crackwatch.reporting import render_promise
 
-    share, share_from = prevalence_of(settings, asked.prevalence, evidence.examples)
+    share, share_from = prevalence_of(settings, asked.prevalence, evidence)
     try:
         found = promise.choose(evidence.examples, asked.goal, share, asked.confidence)
     except PromiseError as exc:
@@ -185,7 +185,7 @@ def tune(
         registry,
         card,
         target.before_text,
-        target.things,
+        "single pictures" if evidence.wholes is None else target.things,
         applied=decided_by is not None,
         but=target.but,
         note=target.note,

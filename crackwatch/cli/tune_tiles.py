@@ -70,6 +70,13 @@ def tune(
         return
     click.echo("\n".join(_lines(found, card, evidence)))
     click.echo()
+    if card.tiled is not None and card.tiled.on == "photographs":
+        goes = "its second look goes" if card.tiled.second_look_from is not None else "it goes"
+        click.echo(
+            f"The model's present threshold was told by photographs. Single crops cannot tell what a "
+            f"second look does: with\nthis one {goes}, and fewer cracks may be found. "
+            "'crackwatch tune --photographs DIR' asks photographs again."
+        )
     tell_outcome(
         registry,
         card,

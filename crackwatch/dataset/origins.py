@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 
-_MARK_DIGITS = 16  # of the photograph's sha256
+MARK_DIGITS = 16  # of the photograph's sha256
 _NAME = re.compile(rb"-of-([0-9a-f]{16})-x[0-9]+-y[0-9]+")
 
 
@@ -18,7 +18,7 @@ def name_of(photograph: bytes, sha256: bytes, x: int, y: int, suffix: bytes) -> 
     bytes' (32 bytes); ``x`` and ``y`` are the crop's corner in its own upright pixels.
     """
     stem = os.path.splitext(os.path.basename(photograph))[0].lstrip(b".") or b"photograph"
-    mark = f"-of-{sha256.hex()[:_MARK_DIGITS]}-x{x}-y{y}".encode()
+    mark = f"-of-{sha256.hex()[:MARK_DIGITS]}-x{x}-y{y}".encode()
     return stem[: 200 - len(mark)] + mark + suffix
 
 

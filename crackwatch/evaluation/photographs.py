@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
 from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from crackwatch.dataset import LabelledFile, Problem, Progress, no_progress, read_file
+from crackwatch.dataset import Decode as DecodeCrop
+from crackwatch.dataset import (
+    LabelledFile,
+    Problem,
+    Progress,
+    no_progress,
+    photograph_of,
+    pixel_hash,
+    read_file,
+)
+from crackwatch.dataset.origins import MARK_DIGITS
 from crackwatch.domain import Label
 from crackwatch.errors import Unreadable
 from crackwatch.escaping import path_text
@@ -80,9 +93,13 @@ def score_photographs(
                 problems.append(looked)
             else:
                 grid = looked.tiled.grid(scores)
-                if second_look_from is not None:
-                    grid = looked_again(looked.tiled.photograph, grid, second_look_from, classifier)
-                usable.append((file, looked.content, flagged_up_to(grid, min_tiles), grid.size))
+                try:
+                    if second_look_from is not None:
+                        photograph = looked.tiled.photograph
+                        grid = looked_again(photograph, grid, second_look_from, classifier).scores
+                    usable.append((file, looked.content, flagged_up_to(grid, min_tiles), grid.size))
+                except Unreadable as exc:
+                    problems.append(Problem(path_text(file.path), str(exc)))
             progress(done, len(files))
     labels_of: dict[bytes, set[Label]] = defaultdict(set)
     for file, content, _, _ in usable:
@@ -103,6 +120,43 @@ def score_photographs(
         paths=tuple(file.path for file, *_ in kept),
         problems=tuple(problems),
     )
+
+
+def learned_from(
+    files: Sequence[LabelledFile],
+    crops_below: Path,
+    pixel_hashes: NDArray[np.uint8],
+    decode_crop: DecodeCrop,
+) -> list[bytes]:
+    """The paths of photographs of which a model has learned crops; their scores promise nothing.
+
+    A crop below the folder names its photograph (``dataset.photograph_of``); ``pixel_hashes``
+    (N, 16), of what the model learned, say whether it is one of these. A crop that has gone from
+    the folder is not known any more.
+    """
+    crops: dict[bytes, list[bytes]] = defaultdict(list)
+    for folder, _, names in os.walk(os.fsencode(crops_below)):
+        for name in names:
+            mark = photograph_of(name)
+            if mark is not None:
+                crops[mark].append(os.path.join(folder, name))
+    if not crops:
+        return []
+    known = {row.tobytes() for row in pixel_hashes}
+
+    def learned(crop: bytes) -> bool:
+        try:
+            return pixel_hash(decode_crop(read_file(crop))) in known
+        except (OSError, ValueError, Unreadable):
+            return False  # it could not be learned from either
+
+    found = []
+    for file in files:
+        with contextlib.suppress(OSError):  # that is told where it is scored
+            mark = hashlib.sha256(read_file(file.path)).hexdigest()[:MARK_DIGITS].encode()
+            if any(map(learned, crops.get(mark, ()))):
+                found.append(file.path)
+    return found
 
 
 def _look(file: LabelledFile, decode: Decode, emit: Emit) -> _Looked | Problem:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from crackwatch import score_map
 from crackwatch.domain import Photograph
 from crackwatch.images.conversion import Pixels
+from crackwatch.runtime import SIDE
 
 LONGEST_PX: Final = (
     2000  # of a copy: a crack of a few pixels can still be seen, a mail still be sent
@@ -53,10 +54,27 @@ def _tinted(small: Pixels, photograph: Photograph) -> Pixels:
     """The scores as a smooth veil: a tile's score stands at its middle, between them it is mixed."""
     scores = score_map.decode(photograph.score_map).scores.astype(np.float32)
     height, width = small.shape[:2]
-    veil = cv2.resize(scores, (width, height), interpolation=cv2.INTER_LINEAR)
+    rows = _between(scores.shape[0], photograph.height * photograph.scale, height, photograph)
+    columns = _between(scores.shape[1], photograph.width * photograph.scale, width, photograph)
+    across, down = np.meshgrid(columns, rows)
+    veil = cv2.remap(scores, across, down, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     veil = (_STRONGEST * np.clip(veil, 0, 1))[..., None]
     mixed: NDArray[np.float32] = small * (1 - veil) + _TINT * veil
     return np.rint(mixed).astype(np.uint8)
+
+
+def _between(
+    tiles: int, length: float, pixels: int, photograph: Photograph
+) -> NDArray[np.float32]:  # (pixels,)
+    """Between which tiles of a row or column each of so many pixels lies, as a fractional number.
+
+    ``length`` is in pixels at the model's scale. Tiles lie as ``tiling.lay_out`` lays them: the last
+    one is shifted inwards.
+    """
+    first = np.minimum(np.arange(tiles) * (SIDE - photograph.overlap), length - SIDE)
+    middles = (first + SIDE / 2) * pixels / length
+    numbers: NDArray[np.float64] = np.interp(np.arange(pixels) + 0.5, middles, np.arange(tiles))
+    return numbers.astype(np.float32)
 
 
 def _strip(width: int, title: str, size: float) -> Pixels:

@@ -62,7 +62,7 @@ def totals(summary: Summary) -> tuple[tuple[str, str, str, str], ...]:
         ("  normal", f"{summary.normal:,}", "", "good"),
         ("  anomaly", f"{summary.anomaly:,}", "" if rate is None else f"{rate:.2%}", "bad"),
         ("Quarantined", f"{summary.quarantined:,}", "could not be inspected", "odd"),
-        ("Superseded", f"{summary.superseded:,}", "replaced by other content", "odd"),
+        ("Superseded", f"{summary.superseded:,}", "replaced by other content, or requeued", "odd"),
         ("Pending", pending, as_of, "odd"),
         *_reviews(summary.reviews),
     ]
