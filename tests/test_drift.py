@@ -865,7 +865,7 @@ def test_status_says_what_drift_is_known(
     lines = {
         "none: pictures are like": (wall(100, 1), LEARNED),
         "2026-11-23: brightness unlike": (wall(100, 1, brightness=215.0), LEARNED),
-        "too few to say: 3 pictures": (wall(3, 1), LEARNED),
+        "too few to say when last looked: 3 pictures": (wall(3, 1), LEARNED),
         "unknown: the model does not say": (wall(100, 1), None),
     }
     with running(state) as pid:
