@@ -157,9 +157,8 @@ def of_photographs(
     listed = dataset.list_files(dataset.find_layout(folder))
     paths = {file.path for file in listed}
     # the station's own marked copy, beside what it shows, is no photograph more
-    files = [
-        file for file in listed if file.path.removesuffix(OVERLAY_SUFFIX) not in paths - {file.path}
-    ]
+    copies = paths & {path + OVERLAY_SUFFIX for path in paths}
+    files = [file for file in listed if file.path not in copies]
     cracks = sum(file.label is Label.ANOMALY for file in files)
     try:
         enough(cracks, len(files) - cracks)
@@ -195,12 +194,11 @@ def of_photographs(
             second_look_from,
             progress,
         )
-    copies = [
-        dataset.Problem(path_text(file.path), "is a marked copy of the photograph beside it")
-        for file in listed
-        if file not in files
+    passed_over = [
+        dataset.Problem(path_text(path), "is a marked copy of the photograph beside it")
+        for path in sorted(copies)
     ]
-    _tell_left_out([*copies, *scored.problems])
+    _tell_left_out([*passed_over, *scored.problems])
     if not len(scored.labels):
         raise DatasetError(
             f"{folder}: none of its {len(files)} files is a photograph that is judged in tiles",
