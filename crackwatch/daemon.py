@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import Final
 
 from crackwatch import belonging, champion, inbox, locking, logs, suspects
@@ -27,7 +28,7 @@ from crackwatch.conditions import Conditions
 from crackwatch.days import day_begins, working_day
 from crackwatch.decoding import Cost, Decoder
 from crackwatch.domain import Fingerprint, Place, QuarantineReason
-from crackwatch.errors import CrackwatchError, SystemFault
+from crackwatch.errors import CrackwatchError, SystemFault, UsageError
 from crackwatch.escaping import path_text
 from crackwatch.filing.mover import Mover
 from crackwatch.filing.names import DayDestinations
@@ -90,7 +91,7 @@ class Daemon:
         Raises LockedError, ModelError, StoreError or SettingsError where it cannot begin.
         """
         state = self._settings.folders.state
-        state.mkdir(parents=True, exist_ok=True)
+        _make(state)
         with (
             locking.held(state / status_module.LOCK_FILE, f"the station in {state.parent}"),
             self._signals() as wake,
@@ -107,7 +108,7 @@ class Daemon:
         engine = open_writer(settings.database_file)
         self._books = Books(engine, settings.station.name)
         for folder in (folders.flagged, folders.archive, folders.quarantine):
-            folder.mkdir(parents=True, exist_ok=True)
+            _make(folder)
         tell_starting(folders.state, self._started_at)
         registry = Registry(folders.models)
         opened = champion.open_champion(registry, settings.model, self._books)
@@ -437,3 +438,14 @@ class Daemon:
     def _working_day(self) -> date:
         settings = self._settings
         return working_day(datetime.now(UTC), settings.station.tz, settings.report.day_start)
+
+
+def _make(folder: Path) -> None:
+    """Makes a folder of the station where there is none. Raises UsageError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise UsageError(
+            f"{path_text(os.fsencode(folder))}: this folder cannot be made: {exc.strerror}",
+            "Make it and give it to this user, or name another in config.toml; is its disk mounted?",
+        ) from exc

@@ -37,15 +37,21 @@ class InFlightJournal:
     """A file that names what is being decoded right now. It is not synced: it guards against a
     dying process, not against a power cut.
 
-    ``begin`` and ``end`` raise SystemFault where the disk does not take it.
+    Opening it, ``left_over``, ``begin`` and ``end`` raise SystemFault where the disk refuses.
     """
 
     def __init__(self, file: Path) -> None:
-        self._descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            self._descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as exc:
+            raise _fault(exc) from exc
 
     def left_over(self) -> list[bytes]:
         """What an earlier process was decoding when it ended."""
-        text = os.pread(self._descriptor, os.fstat(self._descriptor).st_size, 0)
+        try:
+            text = os.pread(self._descriptor, os.fstat(self._descriptor).st_size, 0)
+        except OSError as exc:
+            raise _fault(exc) from exc
         try:
             names = json.loads(text) if text else []
         except ValueError:
@@ -162,11 +168,11 @@ def _fault(exc: OSError) -> SystemFault:
     if exc.errno in (errno.ENOSPC, errno.EDQUOT):
         return SystemFault(
             "disk_full",
-            f"the state folder: {exc.strerror}",
+            f"the state folder: in-flight.json: {exc.strerror}",
             "Make room on the disk that holds the state folder.",
         )
     return SystemFault(
         "journal_failed",
-        f"the state folder: in-flight.json cannot be written: {exc.strerror}",
-        "Look at that folder's disk.",
+        f"the state folder: in-flight.json cannot be used: {exc.strerror}",
+        "Look at that folder's disk, and at this user's rights on it.",
     )

@@ -380,6 +380,15 @@ def test_without_an_inbox_it_says_so_and_exits_2(station: Process) -> None:
     assert "folders.inbox" in done.stderr
 
 
+def test_a_folder_that_cannot_be_made_is_named_and_it_exits_2(station: Process) -> None:
+    (station.root / "quarantine").rmdir()
+    (station.root / "quarantine").write_bytes(b"a file where the folder should be")
+    done = crackwatch("run", "--config", station.config)
+    assert done.returncode == 2
+    assert f"{station.root}/quarantine: this folder cannot be made: File exists" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_an_inbox_that_is_taken_away_and_brought_back_pauses_the_station(
     station: Process,
 ) -> None:

@@ -466,6 +466,36 @@ def test_once_ends_when_nothing_is_left_and_does_not_wait_for_a_writer_for_ever(
     assert len(bench.offered) == 30
 
 
+def test_while_a_scan_that_was_only_due_goes_on_the_backlog_is_told_from_memory(
+    inbox: Path,
+) -> None:
+    many = Many(inbox, rescan_s=0.02, spent=lambda: 0.0)
+    intake = many.bench.intake
+    with many.bench.running():
+        many.whole_look()
+        scans_before, told = intake._scans_done, []
+        while intake._scans_done < scans_before + 5:
+            told.append(intake.backlog())
+            time.sleep(0.001)
+    assert all(each is not None and each.pending == 0 for each in told)
+    assert len(told) > 20
+
+
+def test_while_a_scan_is_held_up_by_a_full_memory_the_backlog_is_not_told_from_it(
+    inbox: Path,
+) -> None:
+    bench = Bench(inbox, capacity=8, rescan_s=0.02)
+    with bench.running():
+        wait_until(lambda: bench.intake.backlog() is not None)
+        for index in range(30):
+            (inbox / f"{index}.jpg").write_bytes(b"x")
+        wait_until(lambda: len(bench.offered) == 8)
+        wait_until(lambda: bench.intake.backlog() is None)
+        time.sleep(0.1)
+        assert bench.intake.backlog() is None
+        assert bench.intake.count_backlog().pending == 30
+
+
 def test_the_backlog_counts_what_has_no_row(inbox: Path) -> None:
     for index in range(5):
         (inbox / f"{index}.jpg").write_bytes(b"x")

@@ -278,3 +278,25 @@ def test_a_full_disk_pauses_the_station_and_does_not_end_it(
     monkeypatch.undo()
     journal.begin([b"a.jpg"])
     journal.close()
+
+
+@pytest.mark.parametrize(
+    ("call", "code", "name"),
+    [
+        ("open", errno.EACCES, "journal_failed"),
+        ("open", errno.ENOSPC, "disk_full"),
+        ("pread", errno.EIO, "journal_failed"),
+    ],
+)
+def test_a_journal_that_cannot_be_opened_or_read_says_so_at_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, code: int, name: str
+) -> None:
+    def failing(*_: object) -> int:
+        raise OSError(code, os.strerror(code))
+
+    file = tmp_path / "in-flight.json"
+    file.write_text("[]")
+    monkeypatch.setattr(os, call, failing)
+    with pytest.raises(SystemFault) as caught:
+        InFlightJournal(file).left_over()
+    assert caught.value.code == name and "in-flight.json" in str(caught.value)

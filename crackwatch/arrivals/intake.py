@@ -84,6 +84,7 @@ class Intake:
         self._left_alone: dict[bytes, str] = {}
         self._stopping = False
         self._rescan_wanted = True
+        self._scan_wanted = False  # the scan under way was asked for, and was not only due again
         self._hint_lost = False
         self._flooded = False
         self._events_tell = False
@@ -170,16 +171,21 @@ class Intake:
             return len(self._candidates) + len(self._in_flight)
 
     def backlog(self) -> Backlog | None:
-        """What waits, from memory; None while a scan has not come to the end of the inbox.
+        """What waits, from memory; None while more may wait than memory holds.
 
-        None as well while there is no inbox: what waits in it is not nothing.
+        That is until the first scan, or one that was asked for, has come to the end of the inbox;
+        while any scan is held up because no more can be held; and while there is no inbox, since
+        what waits in it is not nothing. A scan that is only due again is trusted to find no more
+        than it holds already: counting beside it would cost an idle station the same once more.
         """
         with self._changed:
-            if self._scan is not None or self._rescan_wanted or self._hint_lost or self._fault:
+            if self._rescan_wanted or self._scan_wanted or self._hint_lost or self._fault:
+                return None
+            pending = len(self._candidates) + len(self._in_flight)
+            if self._scan is not None and pending >= self._capacity:
                 return None
             stats = [each.fingerprint for each in self._candidates.values()]
             ctimes = [stat.ctime_ns for stat in (*stats, *self._in_flight.values()) if stat]
-            pending = len(self._candidates) + len(self._in_flight)
         return Backlog(pending, min(ctimes, default=None), datetime.now(UTC))
 
     def count_backlog(self) -> Backlog:
@@ -379,6 +385,7 @@ class Intake:
     def _begin_scan(self, now: float, *, wanted: bool) -> None:
         with self._changed:
             kept = len(self._known)
+            self._scan_wanted = wanted
         self._pace.begin(now, wanted=wanted, kept=kept, told=self._told)
         if not self._pace.quick:
             # before the folder is opened: what no hint was needed of until now, this scan finds
@@ -464,6 +471,7 @@ class Intake:
             self._whole_since_s = self._scan_began_s
         with self._changed:
             self._left_alone = self._scan_left_alone
+            self._scan_wanted = False
         self._recover()
 
     def _forget_busy(self) -> None:
