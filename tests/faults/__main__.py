@@ -1,8 +1,8 @@
 """``make faults``: every campaign, one after another, short or long; the seed of each is printed.
 
-``--minutes N`` is the time of all together. ``--done FOLDER`` remembers how far the sweep has come;
-``--long`` goes through all of it, makes 1,000 kills over 20,000 pictures and 200 power cuts, and
-takes load and time to the numbers that were promised.
+``--minutes N`` is the time of all together. ``--long`` goes through every case of sweep, meddler and
+erring, makes 1,000 kills over 20,000 pictures and 200 power cuts, and takes load and time to the
+numbers that were promised; ``--done FOLDER`` remembers which of the cases were played.
 """
 
 from __future__ import annotations
@@ -25,13 +25,17 @@ def main() -> int:
     if options.folder:
         common += ["--folder", str(options.folder)]
     second = 60.0 * options.minutes
-    remembered = ["--done", str(options.done / "sweep.json")] if options.done else []
-    whole = ["--all"] if options.long else ["--seconds", str(0.25 * second)]
+
+    def taken(name: str, share: float) -> list[str]:
+        """How much of a campaign that knows its cases."""
+        remembered = ["--done", str(options.done / f"{name}.json")] if options.done else []
+        return [*remembered, *(["--all"] if options.long else ["--seconds", str(share * second)])]
+
     parts = [
-        ("every boundary", sweep.main, [*whole, *remembered]),
+        ("every boundary", sweep.main, taken("sweep", 0.25)),
         ("a sample with the real model", sweep.main, ["--real", *_sample(options.long, second)]),
-        ("a producer at the worst moment", meddler.main, ["--seconds", str(0.1 * second)]),
-        ("errors", erring.main, ["--seconds", str(0.1 * second)]),
+        ("a producer at the worst moment", meddler.main, taken("meddler", 0.1)),
+        ("errors", erring.main, taken("erring", 0.1)),
         ("power cuts", power.main, ["--cuts", "200" if options.long else "25"]),
         (
             "random kills",

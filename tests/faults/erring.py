@@ -8,16 +8,12 @@ lost, or done twice, and no thread dies of it.
 
 from __future__ import annotations
 
-import argparse
-import random
-import sys
-import time
 from dataclasses import dataclass
-from pathlib import Path
 
 from tests.faults import actor, stage, tracing
+from tests.faults.campaign import Campaign
 from tests.faults.stage import BATCH, EARLIER, SCENARIOS
-from tests.faults.sweep import Theatre, theatre
+from tests.faults.sweep import Theatre
 from tests.faults.tracing import Boundary
 
 ERRORS = ("ENOSPC", "EIO", "EAGAIN", "EACCES")
@@ -85,37 +81,12 @@ def cases(played: Theatre, scenarios: list[str]) -> list[Case]:
     ]
 
 
+CAMPAIGN = Campaign("erring", __doc__, Case.parse, cases, play)
+
+
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser("python -m tests.faults.erring", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=60.0)
-    parser.add_argument("--seed", type=int, default=20_261_123)
-    parser.add_argument("--case", help="play one case again")
-    parser.add_argument("--scenario", choices=SCENARIOS, action="append")
-    parser.add_argument("--folder", type=Path, help="where stations are made")
-    options = parser.parse_args(arguments)
-    why_not = tracing.missing()
-    if why_not:
-        print(why_not, file=sys.stderr)
-        return 2
-    with theatre(folder=options.folder) as played:
-        if options.case:
-            wrong = play(played, Case.parse(options.case))
-            print(f"{options.case}: {'; '.join(wrong) or 'as it must be'}")
-            return bool(wrong)
-        every = cases(played, options.scenario or list(SCENARIOS))
-        random.Random(options.seed).shuffle(every)
-        deadline = time.monotonic() + options.seconds
-        done = bad = 0
-        for case in every:
-            if time.monotonic() > deadline:
-                break
-            wrong = play(played, case)
-            done += 1
-            bad += bool(wrong)
-            for each in wrong:
-                print(f"WRONG {case}: {each}", flush=True)
-    print(f"seed {options.seed}: {done} of {len(every)} cases, {bad} wrong")
-    return bool(bad)
+    """The campaign's command."""
+    return CAMPAIGN.main(arguments)
 
 
 if __name__ == "__main__":

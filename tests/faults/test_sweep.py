@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults import disk, erring, meddler, power, tracing
+from tests.faults.campaign import Campaign
 from tests.faults.stage import SCENARIOS
 from tests.faults.storm import storm
 from tests.faults.sweep import Case, Tally, Theatre, sweep, theatre
@@ -170,3 +171,29 @@ def test_what_is_written_over_is_the_old_until_it_is_synced() -> None:
     assert _left(write, _call("fdatasync", "/d/old")) == {"/d/old": b"oXd"}
     cut = _call("ftruncate", "/d/old", text=", 1")
     assert _left(cut, _call("fdatasync", "/d/old")) == {"/d/old": b"o"}
+
+
+def test_a_campaign_is_taken_up_where_it_was_and_stays_red(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    played: list[str] = []
+
+    def play(_: Theatre, case: str) -> list[str]:
+        played.append(case)
+        if len(played) == 4:
+            raise KeyboardInterrupt  # somebody ends it
+        return ["it was lost"] if case == "c" else []
+
+    campaign = Campaign("some", None, str, lambda _, __: list("abcdef"), play)
+    options = ["--all", "--seed", "1", "--done", str(tmp_path / "done.json")]
+    with pytest.raises(KeyboardInterrupt):
+        campaign.main(options)
+    assert campaign.main(options) == 1
+    assert sorted(played[:3] + played[4:]) == list("abcdef")
+    said = capsys.readouterr().out
+    assert said.count("WRONG c: it was lost") == 1
+    assert said.endswith("seed 1: 3 cases, 6 of 6 in all, 1 wrong\n")
+    assert campaign.main(options) == 1
+    assert len(played) == 7
+    assert campaign.main(["--case", "c"]) == 1
+    assert campaign.main(["--case", "b"]) == 0

@@ -1,0 +1,91 @@
+"""A campaign whose cases can all be named beforehand: drawn from a seed, as many as time allows.
+
+``--done FILE`` remembers what was played, so that it can be ended and taken up at any time; ``--case``
+plays one again. Exits with 1 if anything went wrong, with 2 where nothing can be traced.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, Protocol, TypeVar
+
+import click
+
+from tests.faults import tracing
+from tests.faults.stage import SCENARIOS
+from tests.faults.sweep import Tally, Theatre, theatre
+
+
+class CaseLike(Protocol):
+    """Written as one word, by which it can be played again."""
+
+    def __str__(self) -> str: ...
+
+
+CaseT = TypeVar("CaseT", bound=CaseLike)
+
+
+@dataclass(frozen=True, slots=True)
+class Campaign(Generic[CaseT]):
+    """``cases`` names every case of some scenarios; ``play`` says what is wrong after one."""
+
+    name: str
+    about: str | None
+    parse: Callable[[str], CaseT]
+    cases: Callable[[Theatre, list[str]], Sequence[CaseT]]
+    play: Callable[[Theatre, CaseT], list[str]]
+
+    def main(self, arguments: list[str] | None) -> int:
+        """The command of the campaign's module."""
+        parser = argparse.ArgumentParser(
+            f"python -m tests.faults.{self.name}", description=self.about
+        )
+        parser.add_argument("--all", action="store_true", help="every case, however long it takes")
+        parser.add_argument("--seconds", type=float, default=60.0)
+        parser.add_argument("--seed", type=int, default=20_261_123)
+        parser.add_argument("--done", type=Path, help="a file that remembers what was done")
+        parser.add_argument("--case", help="play one case again")
+        parser.add_argument("--scenario", choices=SCENARIOS, action="append")
+        parser.add_argument("--folder", type=Path, help="where stations are made")
+        options = parser.parse_args(arguments)
+        why_not = tracing.missing()
+        if why_not:
+            print(why_not, file=sys.stderr)
+            return 2
+        with theatre(options.folder) as played:
+            if options.case:
+                wrong = self.play(played, self.parse(options.case))
+                print(f"{options.case}: {'; '.join(wrong) or 'as it must be'}")
+                return bool(wrong)
+            every = list(self.cases(played, options.scenario or list(SCENARIOS)))
+            random.Random(options.seed).shuffle(every)
+            tally = Tally.load(options.done)
+            before = len(tally.done)
+            self._play(played, every, tally, None if options.all else options.seconds)
+        bad = sum(bool(wrong) for wrong in tally.done.values())
+        print(
+            f"seed {options.seed}: {len(tally.done) - before} cases, {len(tally.done)} of "
+            f"{len(every)} in all, {bad} wrong"
+        )
+        return bool(bad)
+
+    def _play(
+        self, played: Theatre, every: list[CaseT], tally: Tally, seconds: float | None
+    ) -> None:
+        """Plays what has not been played until the time is over."""
+        deadline = None if seconds is None else time.monotonic() + seconds
+        left = [case for case in every if str(case) not in tally.done]
+        with click.progressbar(left, label=self.name, file=sys.stderr, show_pos=True) as cases:
+            for case in cases:
+                if deadline is not None and time.monotonic() > deadline:
+                    break
+                tally.done[str(case)] = wrong = self.play(played, case)
+                for each in wrong:
+                    print(f"WRONG {case}: {each}", flush=True)
+                tally.save()
