@@ -6,20 +6,18 @@ plays one again. Exits with 1 if anything went wrong, with 2 where nothing can b
 
 from __future__ import annotations
 
-import argparse
 import random
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 import click
 
 from tests.faults import tracing
 from tests.faults.stage import SCENARIOS
-from tests.faults.sweep import Tally, Theatre, theatre
+from tests.faults.sweep import Tally, Theatre, parser_of_many, theatre
 
 
 class CaseLike(Protocol):
@@ -43,17 +41,7 @@ class Campaign(Generic[CaseT]):
 
     def main(self, arguments: list[str] | None) -> int:
         """The command of the campaign's module."""
-        parser = argparse.ArgumentParser(
-            f"python -m tests.faults.{self.name}", description=self.about
-        )
-        parser.add_argument("--all", action="store_true", help="every case, however long it takes")
-        parser.add_argument("--seconds", type=float, default=60.0)
-        parser.add_argument("--seed", type=int, default=20_261_123)
-        parser.add_argument("--done", type=Path, help="a file that remembers what was done")
-        parser.add_argument("--case", help="play one case again")
-        parser.add_argument("--scenario", choices=SCENARIOS, action="append")
-        parser.add_argument("--folder", type=Path, help="where stations are made")
-        options = parser.parse_args(arguments)
+        options = parser_of_many(self.name, self.about).parse_args(arguments)
         why_not = tracing.missing()
         if why_not:
             print(why_not, file=sys.stderr)

@@ -8,7 +8,6 @@ renames, the database's own writes) and starts the station on what is left. A ca
 
 from __future__ import annotations
 
-import argparse
 import os
 import random
 import re
@@ -20,7 +19,7 @@ from typing import Any
 
 from tests.faults import actor, disk, stage, tracing
 from tests.faults.stage import BATCH, SCENARIOS, Scene
-from tests.faults.sweep import Theatre, theatre
+from tests.faults.sweep import Theatre, parser_of, theatre
 from tests.station import rows
 
 _COMMITTED = re.compile(rb"committed (\d+)\n")
@@ -149,12 +148,8 @@ def _told(row: dict[str, Any]) -> tuple[object, ...]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser("python -m tests.faults.power", description=__doc__)
+    parser = parser_of("power", __doc__)
     parser.add_argument("--cuts", type=int, default=200)
-    parser.add_argument("--seed", type=int, default=20_261_123)
-    parser.add_argument("--case", help="play one case again")
-    parser.add_argument("--scenario", choices=SCENARIOS, action="append")
-    parser.add_argument("--folder", type=Path, help="where stations are made")
     options = parser.parse_args(arguments)
     why_not = tracing.missing()
     if why_not:

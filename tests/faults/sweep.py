@@ -267,17 +267,29 @@ def _difference(wanted: list[Line], found: list[Line]) -> str:
     return f"{lost} became {new}"
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser("python -m tests.faults.sweep", description=__doc__)
-    parser.add_argument("--all", action="store_true", help="every case, however long it takes")
-    parser.add_argument("--seconds", type=float, default=60.0)
+def parser_of(name: str, about: str | None) -> argparse.ArgumentParser:
+    """The options that every campaign has which plays cases."""
+    parser = argparse.ArgumentParser(f"python -m tests.faults.{name}", description=about)
     parser.add_argument("--seed", type=int, default=20_261_123)
-    parser.add_argument("--done", type=Path, help="a file that remembers what was done")
     parser.add_argument("--case", help="play one case again")
     parser.add_argument("--scenario", choices=SCENARIOS, action="append")
     parser.add_argument(
         "--folder", type=Path, help="where stations are made; a disk in memory is quick"
     )
+    return parser
+
+
+def parser_of_many(name: str, about: str | None) -> argparse.ArgumentParser:
+    """The same, and those of a campaign of more cases than one has time for."""
+    parser = parser_of(name, about)
+    parser.add_argument("--all", action="store_true", help="every case, however long it takes")
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--done", type=Path, help="a file that remembers what was done")
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = parser_of_many("sweep", __doc__)
     parser.add_argument(
         "--real", action="store_true", help="the whole program with its model; kills in any thread"
     )
