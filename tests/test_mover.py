@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import contextlib
+import errno
 import hashlib
 import itertools
 import json
@@ -21,6 +22,7 @@ from typing import Any
 
 import pytest
 
+from crackwatch import syncing
 from crackwatch.domain import Filing, Fingerprint, MoveResult, Place, QuarantineReason
 from crackwatch.errors import SystemFault
 from crackwatch.filing import contents, sidecars
@@ -450,6 +452,32 @@ def test_a_copy_whose_source_is_still_there_is_finished(bench: Bench) -> None:
     shutil.copy2(path, bench.at(demand))
     assert bench.mover.file(demand).result is MoveResult.DONE
     assert bench.files() == {"flagged/2026-11-23/a.jpg": PICTURE}
+
+
+def test_a_copy_whose_sidecar_cannot_be_read_just_now_is_finished_and_not_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(path: bytes) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+
+    def unreadable(sidecar: bytes) -> None:
+        return None
+
+    with another_file_system(tmp_path) as elsewhere:
+        bench = Bench(tmp_path, elsewhere)
+        bench.put("a.jpg")
+        demand = bench.demand("a.jpg", Place.QUARANTINED)
+        with monkeypatch.context() as patched:
+            patched.setattr(syncing, "fsync_folder", refused)
+            assert bench.mover.file(demand).result is MoveResult.REFUSED
+        with monkeypatch.context() as patched:
+            patched.setattr(sidecars, "read", unreadable)
+            assert bench.mover.file(demand).result is MoveResult.DONE
+        names = {name for name in bench.files() if "a.jpg" in name}
+        assert names == {
+            "quarantined/2026-11-23/a.jpg",
+            "quarantined/2026-11-23/a.jpg.json",
+        }
 
 
 def test_a_source_that_was_being_given_up_is_given_up(bench: Bench) -> None:

@@ -349,7 +349,8 @@ class Mover:
 
     def _make_way(self, demand: Demand, destination: bytes) -> bool:
         """Makes the destination's folders; False where a file stands in the place of one, or in
-        that of the sidecar."""
+        that of the sidecar. Beside a destination that is there, it is that which decides: it may be
+        the row's own copy, and its sidecar one that cannot be read just now."""
         folder = os.path.dirname(destination)
         try:
             self._make_folder(folder)
@@ -361,6 +362,7 @@ class Mover:
         return (
             demand.place is not Place.QUARANTINED
             or not self._exists(sidecar)
+            or self._exists(destination)
             or sidecars.is_the_rows(sidecar, demand.id, demand.source)
         )
 
