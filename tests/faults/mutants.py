@@ -213,6 +213,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.done and options.done.exists():
         tried = json.loads(options.done.read_text("utf-8"))
     with tempfile.TemporaryDirectory(prefix="crackwatch-mutants-") as folder:
+        os.chmod(folder, 0o755)  # some tests are an ordinary user's
         checkout = Path(folder) / "checkout"
         left_out = shutil.ignore_patterns(".git", ".venv", "__pycache__", ".*_cache", "dist")
         shutil.copytree(_ROOT, checkout, ignore=left_out)
