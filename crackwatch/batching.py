@@ -1,4 +1,5 @@
-"""Closes a batch by its size, by the age of its oldest picture, or because the rest is wanted now.
+"""Closes a batch by its size, by the age of its oldest picture, because no more are coming just now,
+or because the rest is wanted at once.
 
 Bounded by count and by bytes: when it is full it says no, and the files wait in the folder. Knows
 arrivals and a clock that is handed in; no files, no model.
@@ -17,8 +18,11 @@ from crackwatch.domain import Arrival, Batch
 class BatchQueue:
     """Arrivals in, batches out, in the order in which they settled; for any number of threads.
 
-    ``max_wait_s`` is how long the oldest arrival waits for company; ``max_bytes`` bounds what
-    ``cost_bytes`` says of the arrivals held. One arrival is always accepted, however big.
+    ``max_wait_s`` is how long the oldest arrival waits for company at most. It waits less where none
+    comes: a batch closes ``quiet_s`` after its youngest arrival, so that pictures that trickle in are
+    judged at once and those that pour in fill their batches; None: it waits for its full time.
+    ``max_bytes`` bounds what ``cost_bytes`` says of the arrivals held. One arrival is always accepted,
+    however big.
     """
 
     def __init__(
@@ -28,6 +32,7 @@ class BatchQueue:
         max_wait_s: float,
         capacity: int,
         max_bytes: int,
+        quiet_s: float | None = None,
         cost_bytes: Callable[[Arrival], int] = lambda arrival: arrival.fingerprint.size_bytes,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -35,6 +40,7 @@ class BatchQueue:
         self._max_wait_s = max_wait_s
         self._capacity = max(capacity, 1)
         self._max_bytes = max_bytes
+        self._quiet_s = max_wait_s if quiet_s is None else quiet_s
         self._cost_bytes = cost_bytes
         self._monotonic = monotonic
         self._changed = threading.Condition()
@@ -77,7 +83,8 @@ class BatchQueue:
                     return None
                 until = deadline
                 if self._waiting:
-                    until = min(until, self._waiting[0][1] + self._max_wait_s)
+                    aged_s = self._waiting[0][1] + self._max_wait_s
+                    until = min(until, aged_s, self._waiting[-1][1] + self._quiet_s)
                 self._changed.wait(max(until - now, 0.0))
 
     def drain(self) -> None:
@@ -98,8 +105,11 @@ class BatchQueue:
             return "size"
         if self._draining:
             return "drain"
-        if self._monotonic() - self._waiting[0][1] >= self._max_wait_s:
+        now = self._monotonic()
+        if now - self._waiting[0][1] >= self._max_wait_s:
             return "age"
+        if now - self._waiting[-1][1] >= self._quiet_s:
+            return "quiet"
         # nothing more will come while there is no room: waiting for company would be in vain
         full = self._bytes >= self._max_bytes or len(self._waiting) >= self._capacity
         return "size" if full or self._pressed else None

@@ -57,6 +57,9 @@ EXIT_INTERNAL: Final = 70  # a fault in crackwatch itself (sysexits.h): the serv
 
 _TURN_S = 0.5  # between two looks at signals, watchers and status
 _STATUS_S = 1.0
+# A batch that nothing joins for so long closes: several times what a camera's burst leaves between
+# two files, and little of what a person notices.
+_QUIET_S = 0.01
 
 # of the inbox as a whole: there is one at a time
 _INBOX_FAULTS = (
@@ -163,6 +166,7 @@ class Daemon:
             max_wait_s=batch.max_wait_ms / 1e3,
             capacity=batch.queue_size,
             max_bytes=batch.queue_bytes,
+            quiet_s=None if once else _QUIET_S,  # nobody waits for the first of a backlog
             cost_bytes=Cost(
                 decoder,
                 self._inbox,

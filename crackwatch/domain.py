@@ -148,7 +148,7 @@ class Batch:
     """Arrivals that are inspected together, in the order in which they settled."""
 
     arrivals: tuple[Arrival, ...]
-    closed_by: str  # "size" | "age" | "drain"
+    closed_by: str  # "size" | "age" | "quiet" | "drain"
 
 
 @dataclass(frozen=True, slots=True)

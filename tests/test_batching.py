@@ -85,6 +85,38 @@ def test_the_age_of_what_is_left_behind_is_its_own(clock: Clock) -> None:
     assert numbers(waiting.take(0)) == [2]
 
 
+def test_a_picture_that_comes_alone_does_not_wait_for_company(clock: Clock) -> None:
+    waiting = queue(clock, quiet_s=0.01)
+    waiting.put(arrival(0))
+    assert waiting.take(0) is None
+    clock.now_s += 0.011
+    batch = waiting.take(0)
+    assert numbers(batch) == [0] and batch is not None and batch.closed_by == "quiet"
+
+
+def test_pictures_that_pour_in_fill_a_batch_and_the_first_waits_no_longer_than_it_must(
+    clock: Clock,
+) -> None:
+    waiting = queue(clock, quiet_s=0.01, max_size=64, capacity=64, max_wait_s=0.2)
+    for number in range(40):  # one each 6 ms: none of the pauses is long enough
+        waiting.put(arrival(number))
+        batch = waiting.take(0)
+        if batch is not None:
+            break
+        clock.now_s += 0.006
+    assert batch is not None and batch.closed_by == "age"
+    assert len(batch.arrivals) == 35  # 0.2 s of them
+
+
+def test_whoever_waits_for_a_batch_is_given_it_as_soon_as_no_more_come() -> None:
+    waiting = queue(quiet_s=0.02, max_wait_s=30.0)
+    waiting.put(arrival(0))
+    began = time.monotonic()
+    batch = waiting.take(30)
+    assert batch is not None and batch.closed_by == "quiet"
+    assert 0.015 < time.monotonic() - began < 5
+
+
 def test_draining_closes_whatever_is_there_and_then_ends(clock: Clock) -> None:
     waiting = queue(clock)
     for number in range(5):

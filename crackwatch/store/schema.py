@@ -74,7 +74,7 @@ batches = Table(
     Column("model_pk", ForeignKey("models.pk")),
     Column("runtime", Text, nullable=False),  # "openvino" | "keras"
     Column("precision", Text, nullable=False),  # "f32" | "fast"
-    Column("closed_by", Text, nullable=False),  # "size" | "age" | "drain"
+    Column("closed_by", Text, nullable=False),  # "size" | "age" | "quiet" | "drain"
     Column("size", Integer, nullable=False),
     Column("recorded_at", UtcMicroseconds, nullable=False),
     # wall time: the model's, and what went by without it; decoding goes on while the model works
