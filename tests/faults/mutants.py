@@ -174,18 +174,23 @@ def _tests(file: str) -> list[str]:
     return [f"tests/{each}.py" for each in TESTS[file]]
 
 
-def _pass(checkout: Path, tests: Sequence[str], patience_s: float) -> bool:
+def _pass(
+    checkout: Path, tests: Sequence[str], patience_s: float, said: Path = Path(os.devnull)
+) -> bool:
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-n0", "-p", "no:cacheprovider"]
     command += ["-o", f"timeout={_TEST_S}", *tests]
     environment = {**os.environ, "PYTHONPATH": str(checkout), "PYTHONDONTWRITEBYTECODE": "1"}
-    with subprocess.Popen(
-        command,
-        cwd=checkout,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    ) as child:
+    with (
+        said.open("wb") as output,
+        subprocess.Popen(
+            command,
+            cwd=checkout,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        ) as child,
+    ):
         try:
             return child.wait(patience_s) == 0
         except subprocess.TimeoutExpired:
@@ -220,8 +225,10 @@ def main(arguments: list[str] | None = None) -> int:
         waiting = {mutant.file for _, mutant in numbered if str(mutant) not in tried}
         for file in sorted(waiting):
             # else each of its mutants would count as killed, by a test that fails anyway
-            if not _pass(checkout, _tests(file), options.patience_s):
-                print(f"{file}: its tests fail without any mutant", file=sys.stderr)
+            said = Path(folder) / "said"
+            if not _pass(checkout, _tests(file), options.patience_s, said):
+                last = "\n".join(said.read_text("utf-8", "replace").splitlines()[-20:])
+                print(f"{file}: its tests fail without any mutant:\n{last}", file=sys.stderr)
                 return 2
         for number, mutant in numbered:
             if str(mutant) not in tried:
