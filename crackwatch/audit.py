@@ -7,7 +7,8 @@ The counts come from the rows, each of which has exactly one standing, plus the 
 that have no row yet. Then every row is held against its file, and every file against the rows:
 
 - *missing*: a row's file is not where the row says it is, nor anywhere that a move could have left
-  it. It stays missing until a person accepts that it is gone.
+  it; or it was sent back into the inbox and left it before it was inspected again. It stays missing
+  until a person accepts that it is gone.
 - *unexplained*: a file that no row explains, in a folder that only crackwatch fills.
 - *changed*: the file is there, but it is not the picture that was inspected.
 
@@ -59,6 +60,7 @@ _ENDED = {
     "expired": "was removed when its time was over",
     "vanished": "is gone, which a person has accepted",
 }
+_LOST_ON_THE_WAY = "it was sent back into the inbox and is gone, never inspected again"
 T = TypeVar("T")
 
 
@@ -104,7 +106,11 @@ class Auditor:
             unrecorded = self._count_unrecorded(snapshot)
         counts = {word: found.get(word, 0) for word in COUNTED}
         counts["pending"] += unrecorded
-        suspects = [*self._rows_against_files(), *self._files_against_rows()]
+        suspects = [
+            *self._rows_against_files(),
+            *self._files_against_rows(),
+            *self._lost_on_the_way_back(),
+        ]
         if suspects:
             self._pause()
             suspects = self._second_look(suspects)
@@ -248,6 +254,19 @@ class Auditor:
             return None
         return Finding("changed", path, "its content is not what was inspected", row.id)
 
+    def _lost_on_the_way_back(self) -> list[Finding]:
+        """Pictures that were sent back into the inbox, and left it before they were inspected again."""
+        found: list[Finding] = []
+        for each in self._books.returned():
+            if each.target is None:
+                continue
+            path = os.path.join(self._inbox, each.target)
+            status = lstat(path)
+            # a copy on a coarse disk has another time; other content is a loss by its size at least
+            if status is None or status.st_size != each.size_bytes:
+                found.append(Finding("missing", path, _LOST_ON_THE_WAY, each.inspection_id))
+        return found
+
     # ------------------------------------------------------------------- each file, its row
 
     def _files_against_rows(self) -> Iterator[Finding]:
@@ -299,7 +318,9 @@ class Auditor:
 
     def _second_look(self, suspects: Sequence[Finding]) -> list[Finding]:
         """Those that are still wrong, by fresh rows; a move may have been under way."""
-        still: list[Finding] = []
+        back = [each for each in suspects if each.reason == _LOST_ON_THE_WAY]
+        still = self._lost_on_the_way_back() if back else []
+        suspects = [each for each in suspects if each.reason != _LOST_ON_THE_WAY]
         leaving = list(self._books.departing())
         for some in _chunks(suspects):
             rows = self._books.by_ids([each.id for each in some if each.id is not None])

@@ -265,3 +265,38 @@ def test_a_picture_departs_once_at_a_time(station: Station) -> None:
     assert len(rows.begin([departure], "anna")) == 1
     assert rows.begin([departure], "berta") == []
     assert [each.held for each in rows.quarantined()] == ["departing"]
+
+
+def test_a_picture_that_is_lost_on_its_way_back_is_missing_until_somebody_accepts_it(
+    station: Station, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spoil(station, "a.jpg", "b.jpg")
+    requeue(station, "--all", "--by", "anna")
+    assert audited(station).ok
+    (station.inbox / "a.jpg").unlink()
+    outcome = audited(station)
+    assert outcome.balances and not outcome.ok
+    (finding,) = outcome.of("missing")
+    assert (finding.id, os.path.basename(finding.path)) == (1, b"a.jpg")
+    assert "sent back into the inbox" in finding.reason
+    config = ["--config", str(station.root / "config.toml")]
+    assert execute(["audit", "--accept", str(station.inbox / "a.jpg"), "--by", "eva", *config]) == 0
+    outcome = audited(station)
+    assert outcome.ok
+    assert [outcome.counts[word] for word in ("vanished", "superseded", "pending")] == [1, 1, 1]
+    assert (station.rows()[0]["vanished_by"], station.rows()[1]["vanished_by"]) == ("eva", None)
+    station.inspect("b.jpg", waited=True)
+    assert audited(station).ok
+    (quarantined,) = (station.root / "quarantine").rglob("b*.jpg")
+    quarantined.unlink()
+    assert [each.id for each in audited(station).of("missing")] == [3]
+
+
+def test_a_picture_that_other_content_replaced_on_its_way_back_is_missing(
+    station: Station,
+) -> None:
+    spoil(station, "a.jpg")
+    send_back(station)
+    station.put("a.jpg", jpeg(dark=False, seed=5))
+    station.inspect("a.jpg")
+    assert [each.id for each in audited(station).of("missing")] == [1]

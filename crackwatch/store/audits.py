@@ -125,6 +125,10 @@ class AuditBooks:
         """Whether what went back into the inbox has been taken in again. Raises SystemFault."""
         return Departures(self._engine, self._station).inspected_since(each)
 
+    def returned(self) -> list[Departure]:
+        """What went back into the inbox and was not inspected since. Raises SystemFault."""
+        return Departures(self._engine, self._station).returned()
+
     @contextlib.contextmanager
     def _reading(self) -> Iterator[Connection]:
         with explained(self._file), self._engine.begin() as connection:

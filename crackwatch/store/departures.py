@@ -193,10 +193,33 @@ class Departures:
                 each.mtime_ns - _COARSEST_MTIME_NS, each.mtime_ns + _COARSEST_MTIME_NS
             ),
         )
-        if each.sha256 is not None:
-            query = query.where(or_(row.sha256 == each.sha256, row.sha256.is_(None)))
+        if each.sha256 is None:
+            queries = [query]
+        else:  # one after the other: the first has an index, the second is rarely asked
+            queries = [
+                query.where(row.sha256 == each.sha256),
+                query.where(row.sha256.is_(None)),
+            ]
         with faults(), self._engine.connect() as connection:
-            return connection.scalar(query.limit(1)) is not None
+            return any(connection.scalar(one.limit(1)) is not None for one in queries)
+
+    def returned(self) -> list[Departure]:
+        """Recorded pictures that went back into the inbox, and were neither inspected there since nor
+        accepted as gone.
+        """
+        query = (
+            self._all()
+            .where(
+                inspections.c.vanished_at.is_(None),
+                departures.c.kind == DepartureKind.RETURN.value,
+                departures.c.outcome == DepartureResult.DONE.value,
+                inspections.c.superseded_at.is_not(None),
+            )
+            .order_by(departures.c.id)
+        )
+        with faults(), self._engine.connect() as connection:
+            back = [_departure(row) for row in connection.execute(query)]
+        return [each for each in back if not self.inspected_since(each)]
 
     def held(self, targets: Sequence[bytes]) -> set[bytes]:
         """Names of the inbox that a row or an open departure holds, whether a file is there or not."""
@@ -204,7 +227,10 @@ class Departures:
             return self._held(connection, targets)
 
     def vanish(self, ids: Sequence[int], by: str) -> set[int]:
-        """Commits that a person accepts that these files are gone; those for which it was new."""
+        """Commits that a person accepts that these files are gone; those for which it was new.
+
+        Among these may be pictures that were sent back into the inbox and are gone from there.
+        """
         now = datetime.now(UTC)
         row = inspections.c
         done: set[int] = set()
@@ -214,7 +240,14 @@ class Departures:
                     update(inspections)
                     .where(
                         row.id.in_(ids[start : start + _CHUNK]),
-                        standing().in_([each.value for each in _CAN_BE_LOST]),
+                        or_(
+                            standing().in_([each.value for each in _CAN_BE_LOST]),
+                            and_(
+                                row.superseded_at.is_not(None),
+                                row.vanished_at.is_(None),
+                                _WENT_BACK,
+                            ),
+                        ),
                         row.station == self._station,
                     )
                     .values(
@@ -309,29 +342,15 @@ class Departures:
     # ------------------------------------------------------------------------------- inside one
 
     def _open(self, connection: Connection) -> list[Departure]:
-        query = (
+        query = self._all().where(departures.c.ended_at.is_(None)).order_by(departures.c.id)
+        return [_departure(row) for row in connection.execute(query)]
+
+    def _all(self) -> Any:
+        return (
             select(departures, inspections.c.expired_at, _TILED)
             .join(inspections, inspections.c.id == departures.c.inspection_id, isouter=True)
-            .where(departures.c.ended_at.is_(None), departures.c.station == self._station)
-            .order_by(departures.c.id)
+            .where(departures.c.station == self._station)
         )
-        return [
-            Departure(
-                row.id,
-                DepartureKind(row.kind),
-                row.inspection_id,
-                Place(row.place),
-                row.name,
-                row.size_bytes,
-                row.mtime_ns,
-                row.sha256,
-                row.target,
-                row.newest_inspection,
-                row.expired_at is not None,
-                bool(row.tiled),
-            )
-            for row in connection.execute(query)
-        ]
 
     def _still_stands(self, connection: Connection, asked: Sequence[Departure]) -> dict[int, bool]:
         """Of the rows asked for, those that stand where it was asked; with whether it was tiled."""
@@ -411,6 +430,32 @@ _DEPARTING = exists(
         departures.c.ended_at.is_(None), departures.c.inspection_id == inspections.c.id
     )
 )
+
+
+_WENT_BACK = exists(
+    select(departures.c.id).where(
+        departures.c.inspection_id == inspections.c.id,
+        departures.c.kind == DepartureKind.RETURN.value,
+        departures.c.outcome == DepartureResult.DONE.value,
+    )
+)
+
+
+def _departure(row: Any) -> Departure:
+    return Departure(
+        row.id,
+        DepartureKind(row.kind),
+        row.inspection_id,
+        Place(row.place),
+        row.name,
+        row.size_bytes,
+        row.mtime_ns,
+        row.sha256,
+        row.target,
+        row.newest_inspection,
+        row.expired_at is not None,
+        bool(row.tiled),
+    )
 
 
 def _bound(moment: datetime) -> Any:

@@ -33,8 +33,9 @@ def standing() -> ColumnElement[str]:
     """The standing as an SQL expression; an unknown place comes out as it is in the row."""
     row = inspections.c
     return case(
-        (row.superseded_at.is_not(None), literal(Standing.SUPERSEDED.value, Text)),
-        (row.vanished_at.is_not(None), Standing.VANISHED.value),
+        # before superseded: what was requeued and then lost is both
+        (row.vanished_at.is_not(None), literal(Standing.VANISHED.value, Text)),
+        (row.superseded_at.is_not(None), Standing.SUPERSEDED.value),
         (row.expired_at.is_not(None), Standing.EXPIRED.value),
         (
             row.filed_at.is_(None) & row.place.in_([place.value for place in _MOVED]),
