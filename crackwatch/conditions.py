@@ -49,7 +49,10 @@ class Disk:
 
 
 class Conditions:
-    """``tend`` by one thread, often; ``require_room`` by the one that inspects."""
+    """``tend`` by one thread, often; ``require_room`` by the one that inspects.
+
+    ``cleared`` is called when something that pauses inspection is over.
+    """
 
     def __init__(
         self,
@@ -57,16 +60,18 @@ class Conditions:
         board: Board,
         *,
         leaseless: Callable[[], bool],
+        cleared: Callable[[], None] = lambda: None,
         quarantined_since: QuarantinedSince,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._settings = settings
         self._board = board
         self._leaseless = leaseless
+        self._cleared = cleared
         self._quarantined_since = quarantined_since
         self._monotonic = monotonic
         self._low = self._scarce = False
-        self._readonly = False
+        self._readonly = self._paused = False
         self._next_s = self._next_quarantine_s = 0.0
 
     def tend(self) -> None:
@@ -95,8 +100,12 @@ class Conditions:
             self.require_room()
         except SystemFault as fault:
             self._board.report(fault.code, "error", fault.problem, fault.remedy)
+            self._paused = True
         else:
+            if self._paused:
+                self._cleared()
             self._board.clear(DISK_LOW)
+            self._paused = False
         scarce = self._short(pausing=False, again=self._scarce)
         self._scarce = bool(scarce)
         if scarce:
@@ -182,6 +191,7 @@ class Conditions:
             )
         elif self._readonly:
             self._readonly = False
+            self._cleared()
             self._board.clear(READONLY)
 
     # ------------------------------------------------------------------- quarantine and leases

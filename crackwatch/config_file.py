@@ -78,7 +78,8 @@ def load(file: Path, environment: Mapping[str, str]) -> Settings:
         ) from exc
     except ValueError as exc:  # TOMLDecodeError, what is not UTF-8, a number of 5,000 digits
         raise SettingsError(
-            f"{file}: is not valid TOML: {exc}", "Mend that line; strings need quotes."
+            f"{file}: is not valid TOML: {exc}",
+            "Mend that line: strings need quotes, and a key stands once.",
         ) from exc
     except RecursionError as exc:
         raise SettingsError(

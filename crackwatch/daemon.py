@@ -55,6 +55,7 @@ from crackwatch.telling import Teller, tell_starting
 
 EXIT_INTERNAL: Final = 70  # a fault in crackwatch itself (sysexits.h): the service manager restarts
 
+_CRASHED = "crackwatch itself is at fault: one of its threads died"
 _TURN_S = 0.5  # between two looks at signals, watchers and status
 _STATUS_S = 1.0
 # A batch that nothing joins for so long closes: several times what a camera's burst leaves between
@@ -101,7 +102,13 @@ class Daemon:
         ):
             try:
                 self._build(once=once)
-                return self._work(wake, once=once)
+                status = self._work(wake, once=once)
+                if status:
+                    status_module.tell_end(state, _CRASHED, "Its log says where; please report it.")
+                return status
+            except CrackwatchError as exc:
+                status_module.tell_end(state, exc.problem, exc.remedy)
+                raise
             finally:
                 status_module.clear(state)
 
@@ -184,6 +191,7 @@ class Daemon:
             settings,
             self.board,
             leaseless=lambda: gate.leaseless,
+            cleared=lambda: self._inspector.wake(),
             quarantined_since=lambda since: quarantined.quarantined_since(
                 settings.database_file, settings.station.name, since
             ),
@@ -272,6 +280,7 @@ class Daemon:
         # ready to work, and told so before the recovery: a full disk may hold that up for hours, and
         # a service manager that gives up waiting would only begin it again
         notify("READY=1")
+        status_module.forget_end(self._settings.folders.state)
         self._teller.tend_scale()  # a run with --once may be over before the next look
         # before anything new is looked at: a name that is still owed a move is not free
         moves = self._inspector.recover()
@@ -402,10 +411,13 @@ class Daemon:
         self._log.warning("overlay_failed", path=path, why=str(why) or repr(why))
 
     def _tell(self, problem: Problem, appeared: bool) -> None:
-        say = self._log.warning if appeared else self._log.info
+        say = self._log.info
+        if appeared:
+            say = self._log.error if problem.severity == "error" else self._log.warning
         say(
             "problem" if appeared else "problem_cleared",
             code=problem.code,
+            severity=problem.severity,
             message=problem.message,
             remedy=problem.remedy if appeared else None,
         )

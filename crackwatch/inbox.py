@@ -251,7 +251,8 @@ def inbox_fault(inbox: bytes, exc: OSError) -> SystemFault:
     return SystemFault(
         "inbox_missing" if exc.errno in (errno.ENOENT, errno.ENOTDIR) else "inbox_unreadable",
         f"{path_text(inbox)}: the inbox cannot be listed: {exc.strerror}",
-        "Make it or mount it again, readable for this user; inspection goes on by itself then.",
+        "Mount it again, readable for this user; inspection goes on by itself then. Only if it is to "
+        "be a new, empty folder from now on: crackwatch init, on the station's folder.",
     )
 
 

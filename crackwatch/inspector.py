@@ -31,6 +31,7 @@ from crackwatch.settings import ModelSettings
 
 _IDLE_CLOSE_S = 1.0  # after this long without a batch, what was moved is marked as filed
 _PAUSE_FIRST_S, _PAUSE_MAX_S = 1.0, 30.0
+_LOOK_UP_S = 0.5
 _ONCE_GIVES_UP_S = 60.0  # --once does not wait for ever for a disk to become free
 _REFUSED_AGAIN_S = 30.0
 _CHAMPION_AGAIN_S = 60.0
@@ -87,6 +88,7 @@ class Inspector:
         # of the card whose threshold is in force; None: the one that was loaded may have changed
         self._card_stamp: tuple[int, int, int] | None = None
         self._next_refused_s = 0.0
+        self._awake = threading.Event()  # the cause of a pause may be gone
         self._unvouched = False  # something was judged since the last beat
 
     def recover(self) -> int:
@@ -113,6 +115,10 @@ class Inspector:
             self._vouch()
         if self._once and self._heart.failing:
             raise ModelDisagrees(*self._heart.complaint)
+
+    def wake(self) -> None:
+        """A cause of a pause seems to be gone: it is tested again at once. For any thread."""
+        self._awake.set()
 
     def today(self) -> tuple[int, int]:
         """(inspected, anomalies) of the working day."""
@@ -359,12 +365,23 @@ class Inspector:
                 self._board.report(fault.code, "error", fault.problem, fault.remedy)
                 if self._once and time.monotonic() - began > _ONCE_GIVES_UP_S:
                     raise
-                if self._stop.wait(pause_s):
+                if self._paused(pause_s):
                     return None
                 pause_s = min(pause_s * 2, _PAUSE_MAX_S)
             else:
                 self._board.clear_all(*faults)
                 return done
+
+    def _paused(self, for_s: float) -> bool:
+        """Waits for so long, until it is woken, or until it must stop: true then."""
+        until_s = time.monotonic() + for_s
+        while not self._stop.is_set():
+            left_s = until_s - time.monotonic()
+            # two things are waited for: the one that must not wait is looked at twice a second
+            if left_s <= 0 or self._awake.wait(min(left_s, _LOOK_UP_S)):
+                self._awake.clear()
+                return self._stop.is_set()
+        return True
 
     def _count(self, done: Inspected) -> None:
         inspected, anomalies = self.today()

@@ -153,7 +153,11 @@ def _stray(
         day, _, rest = name.partition(b"/")
         wanted = rest if rest and _DAY.fullmatch(day) else name
     if not policy.accepts(wanted):
-        return Step("leave", each, "its name is none of a picture: files.patterns, files.recursive")
+        return Step(
+            "leave",
+            each,
+            "its name is none of a picture ([files] patterns, recursive): move or delete it yourself",
+        )
     departure = Departure(
         0,
         DepartureKind.RETURN,

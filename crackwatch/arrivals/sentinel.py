@@ -79,8 +79,11 @@ class Sentinel:
                 "watcher_lost",
                 "warning",
                 f"the inbox cannot be watched: {exc.strerror or exc}",
-                "Check that it exists; until then it is looked at every rescan_s seconds.",
+                "Check that it exists; it is tried again by itself, and the inbox looked through "
+                "now and then until then.",
             )
+            if not self._watchable():
+                self._intake.rescan()  # which finds out at once what is wrong with it, and says so
             return
         self._problems.clear("watcher_lost")
         self._intake.events_tell(self._watcher.kind == "inotify")

@@ -285,7 +285,9 @@ def table(outcome: Audit, station: str) -> str:
     if outcome.ok:
         lines.append("Everything that arrived is accounted for.")
     elif outcome.balances:
-        lines.append("Not everything is accounted for.")
+        lines.append(
+            "Not everything is accounted for. What could be done: crackwatch audit --repair --dry-run"
+        )
     else:
         lines.append(f"The sum does not balance: {outcome.arrived:,} arrived, {total:,} found.")
     return "\n".join(lines) + "\n"

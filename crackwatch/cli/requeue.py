@@ -133,12 +133,18 @@ def _aimed(door: Doorway, pictures: list[Filed]) -> list[Departed]:
         return name in chosen or bool(door.rows.held([name]))
 
     aimed: list[Departed] = []
-    for each in pictures:
-        target = door.leaver.free_target(each.source, each.id, taken)
-        chosen.add(target)
-        departure = replace(departure_of(each, DepartureKind.RETURN), target=target)
-        there = os.path.lexists(door.leaver.path(departure))
-        aimed.append(Departed(departure, DepartureResult.DONE if there else DepartureResult.GONE))
+    with progress_bar("Looking") as show:
+        for number, each in enumerate(pictures):
+            show(number, len(pictures))
+            target = door.leaver.free_target(each.source, each.id, taken)
+            chosen.add(target)
+            departure = replace(departure_of(each, DepartureKind.RETURN), target=target)
+            result = DepartureResult.DONE
+            if not os.path.lexists(door.leaver.path(departure)):
+                result = DepartureResult.GONE
+            elif not door.leaver.is_what_departs(departure):
+                result = DepartureResult.CHANGED
+            aimed.append(Departed(departure, result))
     return aimed
 
 
@@ -188,19 +194,29 @@ def _document(
 
 
 def _table(shown: dict[str, Any], inbox: str, place: str) -> str:
+    from crackwatch.cli.departing import WHY
+
     requeued, left = shown["requeued"], shown["left"]
     if not requeued and not left:
         return f"No {place} picture is meant.\n"
     verb = "would go back" if shown["dry_run"] else "went back"
     lines = [f"{len(requeued):,} {verb} into {inbox}"]
-    lines += [f"  {each['id']:>8}  {each['reason']}  {each['to']}" for each in requeued[:_SHOWN]]
+    wide = max((len(each["reason"] or "") for each in requeued[:_SHOWN]), default=0)
+    lines += [
+        f"  {each['id']:>8}  {each['reason'] or '':<{wide}}  {each['to']}"
+        for each in requeued[:_SHOWN]
+    ]
     if len(requeued) > _SHOWN:
         lines.append(f"  and {len(requeued) - _SHOWN:,} more: --format json")
     if left:
-        lines.append(f"{len(left):,} stay where they are")
+        lines.append(f"{len(left):,} not sent back")
         lines += [f"  {each['id']:>8}  {each['from']}: {each['why']}" for each in left[:_SHOWN]]
         if len(left) > _SHOWN:
             lines.append(f"  and {len(left) - _SHOWN:,} more: --format json")
+        if any(each["why"].startswith(WHY["changed"]) for each in left):
+            lines.append(
+                "Changed files go in as they are by crackwatch audit --repair --take-in-changed"
+            )
     if shown["resumed"]:
         lines.append(f"{shown['resumed']:,} of an earlier call were finished first")
     return "\n".join(lines) + "\n"

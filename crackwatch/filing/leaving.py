@@ -98,6 +98,13 @@ class Leaver:
         self._touched(source, target)
         return DepartureResult.DONE
 
+    def is_what_departs(self, each: Departure) -> bool:
+        """Whether the recorded bytes stand in their place; changes nothing. Raises SystemFault."""
+        try:
+            return self._matches(self.path(each), each)
+        except OSError as exc:
+            raise _fault(exc, self._folders[each.place]) from exc
+
     def crosses(self, each: Departure) -> bool:
         """Whether the file still stands in its place and the inbox is another file system."""
         try:

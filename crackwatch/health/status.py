@@ -24,6 +24,7 @@ from crackwatch.reported import DayDrift
 
 STATUS_FILE = "status.json"
 LOCK_FILE = "lock"
+_END_FILE = "ended.json"  # why the last process ended, if it was not told to
 SILENT_AFTER_S = 30.0  # a living process that has not written for this long hangs
 _LATE_AFTER_S = 5.0  # one that wants to write every second has been kept from it
 
@@ -130,7 +131,10 @@ def read(state_folder: Path) -> dict[str, Any]:
     """
     pid = locking.holder(state_folder / LOCK_FILE)
     if pid is None:
-        return to_document(Status("stopped", as_of=datetime.now(UTC)))
+        return {
+            **to_document(Status("stopped", as_of=datetime.now(UTC))),
+            "problems": _end(state_folder),
+        }
     document: dict[str, Any] = {}
     with contextlib.suppress(OSError, ValueError):
         document = json.loads((state_folder / STATUS_FILE).read_text("utf-8"))
@@ -175,6 +179,30 @@ def _readonly(state_folder: Path, since: str) -> dict[str, Any]:
         "inspection goes on by itself then.",
         "since": since,
     }
+
+
+def tell_end(state_folder: Path, problem: str, remedy: str) -> None:
+    """Leaves word of why the process ends, for ``read``; nothing where that cannot be written."""
+    document = {"message": problem, "remedy": remedy, "since": datetime.now(UTC).isoformat()}
+    with contextlib.suppress(OSError):
+        text = json.dumps(document, ensure_ascii=False) + "\n"
+        (state_folder / _END_FILE).write_bytes(text.encode("utf-8", "backslashreplace"))
+
+
+def forget_end(state_folder: Path) -> None:
+    """It has started since: whatever ended the process before it is over."""
+    with contextlib.suppress(OSError):
+        os.unlink(state_folder / _END_FILE)
+
+
+def _end(state_folder: Path) -> list[dict[str, Any]]:
+    """The problem that ended the last process, if one did and it could say so."""
+    try:
+        document = json.loads((state_folder / _END_FILE).read_text("utf-8"))
+        told = {key: str(document[key]) for key in ("message", "remedy", "since")}
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    return [{"code": "ended", "severity": "error", **told}]
 
 
 def clear(state_folder: Path) -> None:

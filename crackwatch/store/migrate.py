@@ -81,7 +81,11 @@ def backup(file: Path, destination: Path) -> int:
         fsync_path(destination.parent)
         return destination.stat().st_size
     except sqlite3.Error as exc:
-        raise StoreError(f"{file}: cannot be copied: {exc}", "Check disk and permissions.") from exc
+        raise StoreError(
+            f"{file}: cannot be copied: {exc}",
+            "Look at its disk. If the database is damaged, restore the last good copy: "
+            "docs/backup.md.",
+        ) from exc
     except OSError as exc:
         raise UsageError(
             f"{destination}: cannot be written: {exc.strerror}", "Check disk and permissions."
