@@ -37,7 +37,7 @@ from crackwatch.health.board import Board, Problem
 from crackwatch.health.notify import notify
 from crackwatch.health.pulse import Pulse, watchdog_interval_s
 from crackwatch.heartbeat import Heart
-from crackwatch.housekeeping import Housekeeping
+from crackwatch.housekeeping import Housekeeping, spared
 from crackwatch.images import light
 from crackwatch.inbox import NamePolicy
 from crackwatch.inspector import Inspector
@@ -234,7 +234,7 @@ class Daemon:
             progress=self._inspector_gets_on,
             housekeeping=Housekeeping(
                 settings,
-                Departures(engine, settings.station.name),
+                Departures(engine, settings.station.name, **spared(settings)),
                 self._own.check,
                 self.board,
                 self._log,

@@ -22,11 +22,12 @@ from typing import Protocol
 
 from crackwatch import locking
 from crackwatch.domain import Departure, DepartureKind, DepartureResult
-from crackwatch.errors import LockedError
+from crackwatch.errors import LockedError, SystemFault, UsageError
 from crackwatch.filing.leaving import Leaver
 
 AT_ONCE = 200  # departures of one round: three short transactions
 LOCK_FILE = "departures.lock"  # in the state folder
+LOCK_REFUSED = "departures_refused"
 PATIENCE_S = 30.0
 
 _ASK_AGAIN_S = 0.1
@@ -59,7 +60,8 @@ class Departed:
 def alone(state: Path, patience_s: float = PATIENCE_S) -> Iterator[None]:
     """One process at a time moves files out of their places; waits for the other one.
 
-    Raises LockedError where it takes longer than ``patience_s``.
+    Raises LockedError where it takes longer than ``patience_s``, SystemFault where this user may not
+    lock there.
     """
     deadline = time.monotonic() + patience_s
     with contextlib.ExitStack() as stack:
@@ -72,6 +74,8 @@ def alone(state: Path, patience_s: float = PATIENCE_S) -> Iterator[None]:
             except LockedError:
                 if time.monotonic() >= deadline:
                     raise
+            except UsageError as exc:
+                raise SystemFault(LOCK_REFUSED, exc.problem, exc.remedy) from exc
             time.sleep(_ASK_AGAIN_S)
         yield
 
@@ -168,7 +172,11 @@ class Departing:
             else:
                 self._leaver.put_back(each)
                 done.append(
-                    Departed(each, DepartureResult.REFUSED, "its row was superseded meanwhile")
+                    Departed(
+                        each,
+                        DepartureResult.REFUSED,
+                        "its row was superseded, or labelled, meanwhile",
+                    )
                 )
         self._leaver.sync()
         return done

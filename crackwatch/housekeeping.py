@@ -23,7 +23,9 @@ from crackwatch.store.departures import Departures
 
 PROBLEM = "retention_short"
 FAILED = "retention_failed"
+CLOCK = "retention_clock"
 
+_SHORT_AGAIN_S = 60.0
 _AGAIN_S = 10.0  # after somebody or something was in the way
 _SLICE_S = 1.0  # how long arrivals may have to wait for it
 
@@ -45,7 +47,9 @@ class Housekeeping:
         self._departing = Departing(self._rows, self._leaver, self._tell)
         self._policy = policy_of(settings)
         self._free = free_of(settings)
-        self._slices = Slices(settings.retention.every_s, _SLICE_S)
+        self._every_s = settings.retention.every_s
+        self._slices = Slices(self._every_s, _SLICE_S)
+        self._short = False
         self._board = board
         self._log = log
 
@@ -58,13 +62,13 @@ class Housekeeping:
             with contextlib.suppress(LockedError), alone(self._state, patience_s=0):
                 self._departing.resume()
 
-    def tend(self, *, quiet: bool) -> None:
+    def tend(self, *, quiet: bool) -> bool:
         """A slice of the work that is due; nothing if somebody else moves files just now.
 
-        Raises SystemFault.
+        Returns whether it could be done. Raises SystemFault.
         """
         if not (self._slices.due if quiet else self._slices.overdue):
-            return
+            return False
         self._slices.begin()
         self._slices.delay(_AGAIN_S)  # should anything stand in the way
         try:
@@ -73,8 +77,11 @@ class Housekeeping:
                 if self._policy.any:
                     self._look()
         except LockedError:
-            return  # requeue or retention by a person
+            return False  # requeue or retention by a person
         self._slices.end()
+        if self._short:  # its cause may go at any time
+            self._slices.delay(min(_SHORT_AGAIN_S, self._every_s))
+        return True
 
     def _look(self) -> None:
         outcomes = Retention(
@@ -98,11 +105,31 @@ class Housekeeping:
             self._judge(outcomes)
 
     def _judge(self, outcomes: list[PlaceOutcome]) -> None:
+        if any(each.clock_unsure for each in outcomes):
+            self._board.report(
+                CLOCK,
+                "warning",
+                "nothing is deleted by age: by this machine's clock nothing was recorded half a day "
+                "to two days ago, so that the clock may be wrong",
+                "See that date and time are right. It clears by itself half a day after they are; "
+                "crackwatch retention --trust-clock does not wait.",
+            )
+        else:
+            self._board.clear(CLOCK)
         short = [each for each in outcomes if each.short_bytes]
+        self._short = bool(short)
         if not short:
             self._board.clear(PROBLEM)
             return
-        said = ", ".join(f"{each.place.value} by {each.short_bytes:,} bytes" for each in short)
+        said = ", ".join(
+            f"{each.place.value} by {each.short_bytes:,} bytes"
+            + (
+                " (all that is there would not be enough: nothing goes for it)"
+                if each.in_vain
+                else ""
+            )
+            for each in short
+        )
         self._board.report(
             PROBLEM,
             "warning",
@@ -134,6 +161,14 @@ def folders_of(settings: Settings) -> dict[Place, bytes]:
         Place.FLAGGED: os.fsencode(folders.flagged),
         Place.ARCHIVED: os.fsencode(folders.archive),
         Place.QUARANTINED: os.fsencode(folders.quarantine),
+    }
+
+
+def spared(settings: Settings) -> dict[str, bool]:
+    """What config.toml says of labels, for ``store.departures.Departures``."""
+    return {
+        "spare_reviewed": settings.retention.keep_reviewed,
+        "spare_awaiting": settings.retention.keep_awaiting_review,
     }
 
 

@@ -202,15 +202,17 @@ class Inspector:
         if self._housekeeping is None:
             return
         try:
-            self._housekeeping.tend(quiet=quiet)
+            if self._housekeeping.tend(quiet=quiet):
+                self._board.clear(HOUSE_PROBLEM)
         except SystemFault as fault:
             self._board.report(HOUSE_PROBLEM, "warning", fault.problem, fault.remedy)
-        else:
-            self._board.clear(HOUSE_PROBLEM)
 
     def _recover(self) -> int:
         if self._housekeeping is not None:
-            self._housekeeping.resume()
+            try:
+                self._housekeeping.resume()
+            except SystemFault as fault:  # it is tried again whenever it is quiet
+                self._board.report(HOUSE_PROBLEM, "warning", fault.problem, fault.remedy)
         moves = self._pipeline.recover()
         self._file()
         self._pipeline.close()

@@ -19,7 +19,7 @@ from crackwatch import images, score_map
 from crackwatch.domain import OVERLAY_SUFFIX, Filing, Photograph, QuarantineReason
 from crackwatch.errors import Unreadable, Unsettled
 from crackwatch.escaping import path_text
-from crackwatch.filing import durable
+from crackwatch.filing import copies, durable
 from crackwatch.filing.names import NAME_MAX_BYTES, fit
 from crackwatch.images import Limits, overlay
 from crackwatch.images.photographs import thumbnail
@@ -127,7 +127,8 @@ class Marker:
         if recorded is None:
             return  # it was judged as one picture: nothing to mark
         data = _read(path, filing)
-        content = draw(data, self._limits, recorded[0], os.path.basename(path), recorded[1])
+        drawn = draw(data, self._limits, recorded[0], os.path.basename(path), recorded[1])
+        content = copies.signed(drawn, filing.id)
         try:
             with open(partial, "xb") as file:
                 file.write(content)

@@ -20,13 +20,13 @@ from crackwatch.audited import Finding
 from crackwatch.domain import OVERLAY_SUFFIX, Departure, DepartureKind, Place
 from crackwatch.errors import UsageError
 from crackwatch.escaping import path_bytes
+from crackwatch.filing import sidecars
 from crackwatch.inbox import OWN_PREFIX, NamePolicy
 
 Action = Literal["accept", "take_in", "remove", "leave"]
 
 _DAY = re.compile(rb"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _PARTIAL = re.compile(re.escape(OWN_PREFIX) + rb"[0-9]{1,18}\.(?:part|json\.part|overlay\.part)")
-_REASON_KEYS = ["id", "source", "reason", "detail", "sha256"]
 _REASON_MAX_BYTES = 1 << 20
 _GONE = re.compile(re.escape(OWN_PREFIX) + rb"[0-9]{1,18}\.gone")
 
@@ -183,7 +183,7 @@ def _is_reason(path: bytes) -> bool:
             document = json.loads(file.read(_REASON_MAX_BYTES))
     except (OSError, ValueError, RecursionError):
         return False
-    return isinstance(document, dict) and list(document) == _REASON_KEYS
+    return isinstance(document, dict) and list(document) == sidecars.KEYS
 
 
 def _is_lost(folder: bytes) -> bool:

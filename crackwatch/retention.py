@@ -4,10 +4,16 @@ Sees the books as a Protocol and the disk as a number. Only what a committed row
 only if its move is finished, and nothing is unlinked before ``expired`` is committed for it:
 ``departures``. What people labelled, and what waits for their label, stays unless the station says
 otherwise.
+
+A wrong clock must cost time and no evidence. A picture's age counts only where the rows agree: one
+that was recorded after a young one is no older, whatever its row says, for numbers only grow. And
+while nothing was recorded half a day to two days ago, nothing goes by age: a station that was off, or
+a clock that was set ahead, waits until the clock has been right for half a day.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,11 +22,14 @@ from typing import Literal, Protocol
 
 from crackwatch.departures import AT_ONCE, Departed
 from crackwatch.domain import Departure, DepartureKind, DepartureResult, Place
+from crackwatch.errors import SystemFault
 from crackwatch.requeue import Picture, departure_of
 
 # the least missed first: where they share a disk, flagged pictures are the last to go
 ORDER = (Place.ARCHIVED, Place.KEPT, Place.QUARANTINED, Place.FLAGGED)
 BY = "retention"
+# by this clock, between so long ago and so long ago something must have been recorded
+EVIDENCE = (timedelta(hours=48), timedelta(hours=12))
 _ROUND_BYTES = 1 << 26  # every byte of a round is read and hashed before anything is removed
 
 Rule = Literal["age", "bytes", "free"]
@@ -72,6 +81,8 @@ class Stored(Picture, Protocol):
 class Rows(Protocol):
     def total(self, place: Place) -> tuple[int, int]: ...
     def oldest(self, place: Place, before: datetime | None = None) -> Iterator[Stored]: ...
+    def first_between(self, since: datetime, until: datetime) -> int | None: ...
+    def anything_between(self, since: datetime, until: datetime) -> bool: ...
 
 
 class Lets(Protocol):
@@ -100,6 +111,8 @@ class PlaceOutcome:
     left: list[tuple[Over, Departed]] = field(default_factory=list)
     held: int = 0  # were their turn, and stay for people's labels
     short_bytes: int = 0  # that nothing is left to make up for
+    in_vain: bool = False  # all that is there would not make so much room: nothing went for it
+    clock_unsure: bool = False  # nothing went by age
 
     removed_bytes: int = 0
 
@@ -111,8 +124,8 @@ class PlaceOutcome:
 class Retention:
     """One look at all places. ``free`` gives the disk of a place's folder and its free bytes.
 
-    With ``lets`` None it only says what would go. ``go_on`` is asked between two rounds: False ends
-    the look, and the next one begins anew.
+    With ``lets`` None it only says what would go. ``trust_clock``: a person vouches for the clock.
+    ``go_on`` is asked between two rounds: False ends the look, and the next one begins anew.
     """
 
     def __init__(
@@ -123,6 +136,7 @@ class Retention:
         lets: Lets | None,
         *,
         now: datetime,
+        trust_clock: bool = False,
         go_on: Callable[[], bool] = lambda: True,
     ) -> None:
         self._rows = rows
@@ -130,6 +144,7 @@ class Retention:
         self._free = free
         self._lets = lets
         self._now = now
+        self._trust_clock = trust_clock
         self._go_on = go_on
         self._promised_bytes: dict[int, int] = {}  # of each disk, by a dry run
 
@@ -145,6 +160,8 @@ class Retention:
         count, size_bytes = self._rows.total(place)
         free = self._free(place)[1] if limits.min_free_bytes is not None else None
         outcome = PlaceOutcome(place, count, size_bytes, free)
+        outcome.in_vain = self._in_vain(place, limits)
+        outcome.clock_unsure = limits.max_days is not None and not self._clock_is_sure()
         for some in self._rounds(limits, outcome):
             self._let_go(some, outcome)
             if not self._go_on():
@@ -154,9 +171,10 @@ class Retention:
 
     def _rounds(self, limits: Limits, outcome: PlaceOutcome) -> Iterator[list[Over]]:
         """Oldest first. What a round could not remove does not count: the next one makes up for it."""
-        ends = None
-        if limits.max_days is not None:
+        ends, first_young = None, None
+        if limits.max_days is not None and not outcome.clock_unsure:
             ends = self._now - timedelta(days=limits.max_days)
+            first_young = self._rows.first_between(ends, self._now)
         by_age_alone = limits.max_bytes is None and limits.min_free_bytes is None
         some: list[Over] = []
         some_bytes = 0
@@ -165,12 +183,18 @@ class Retention:
                 yield some
                 some, some_bytes = [], 0
             rule: Rule
-            if ends is not None and picture.inspected_at < ends:
+            if (
+                ends is not None
+                and picture.inspected_at < ends
+                and (first_young is None or picture.id < first_young)
+            ):
                 rule = "age"
             elif self._excess(limits, outcome) > some_bytes:
                 rule = "bytes"
-            elif self._deficit(limits, outcome) > some_bytes:
+            elif not outcome.in_vain and self._deficit(limits, outcome) > some_bytes:
                 rule = "free"
+            elif ends is not None and picture.inspected_at < ends:
+                continue  # its clock was wrong
             else:
                 break
             if self._policy.keeps(picture.held):
@@ -180,6 +204,26 @@ class Retention:
             some_bytes += picture.size_bytes
         if some:
             yield some
+
+    def _in_vain(self, place: Place, limits: Limits) -> bool:
+        """Whether so much room cannot be made by all that may still go from this disk."""
+        if limits.min_free_bytes is None:
+            return False
+        disk, free_bytes = self._free(place)
+        wanted = limits.min_free_bytes - free_bytes - self._promised_bytes.get(disk, 0)
+        if wanted <= 0:
+            return False
+        there = 0
+        for other in ORDER[ORDER.index(place) :]:
+            theirs = self._policy.limits.get(other)
+            if theirs is not None and theirs.min_free_bytes is not None:
+                with contextlib.suppress(SystemFault):
+                    there += self._rows.total(other)[1] if self._free(other)[0] == disk else 0
+        return wanted > there
+
+    def _clock_is_sure(self) -> bool:
+        far, near = EVIDENCE
+        return self._trust_clock or self._rows.anything_between(self._now - far, self._now - near)
 
     def _excess(self, limits: Limits, outcome: PlaceOutcome) -> int:
         if limits.max_bytes is None:

@@ -72,7 +72,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "suspects": set(),
     "departures": {"filing", "locking"},
     "requeue": set(),
-    "repair": {"audited", "inbox"},
+    "repair": {"audited", "filing", "inbox"},
     "retention": {"departures", "requeue"},
     "housekeeping": {
         "departures", "filing", "health", "retention", "settings", "store",

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -292,3 +293,36 @@ def test_a_station_without_watches_polls_and_listens_again_when_there_are_some(
         put(station, "b.jpg", seed=1)
         station.wait_until(lambda: station.count() == 2)
         assert station.stop()[0] == 0
+
+
+def test_what_keeps_pictures_from_being_deleted_keeps_none_from_being_inspected(
+    station: Process,
+) -> None:
+    in_the_way = station.root / "state" / "departures.lock"
+    in_the_way.unlink(missing_ok=True)
+    in_the_way.mkdir()  # nobody can open it for writing, root either
+    with overridden(station, "every_s = 3600.0", "every_s = 1.0"):
+        station.start()
+        named(station, "retention_failed", "warning")
+        put(station, "a.jpg")
+        station.wait_until(lambda: station.count() == 1)
+        for _ in range(30):  # it stays up between two tries
+            assert problem(station, "retention_failed") is not None
+            time.sleep(0.1)
+        in_the_way.rmdir()
+        gone(station, "retention_failed")
+        assert station.stop()[0] == 0
+
+
+def test_a_station_that_ended_with_an_error_says_why_until_it_runs_again(station: Process) -> None:
+    file = station.root / "state" / "crackwatch.db"
+    away = file.with_name("away.db")
+    file.rename(away)
+    assert crackwatch("run", "--config", station.config).returncode == 5
+    (told,) = station.status()["problems"]
+    assert told["code"] == "ended" and "crackwatch.db" in told["message"] and told["remedy"]
+    away.rename(file)
+    station.start()
+    assert station.status()["problems"] == []
+    assert station.stop()[0] == 0
+    assert station.status()["problems"] == []

@@ -203,3 +203,16 @@ def test_a_healthy_station_is_left_alone(
     assert execute(["audit", "--repair", "--config", str(station.root / "config.toml")]) == 0
     assert "nothing to repair" in capsys.readouterr().out
     assert "nothing to repair" in audit("--dry-run", status=2)["error"]
+
+
+def test_a_persons_note_beside_a_stray_in_the_quarantine_stays(
+    station: Station, audit: Any
+) -> None:
+    stray = station.root / "quarantine" / "x" / "p.jpg"
+    stray.parent.mkdir(parents=True)
+    stray.write_bytes(jpeg(dark=False))
+    note = stray.with_name("p.jpg.json")
+    note.write_text('{"reason": "kept for the court case", "by": "anna"}')
+    told = audit("--repair", status=1)
+    assert [each["path"] for each in told["repair"]["taken_in"]] == [str(stray)]
+    assert note.read_text().startswith('{"reason"')

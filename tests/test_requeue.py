@@ -300,3 +300,23 @@ def test_a_picture_that_other_content_replaced_on_its_way_back_is_missing(
     station.put("a.jpg", jpeg(dark=False, seed=5))
     station.inspect("a.jpg")
     assert [each.id for each in audited(station).of("missing")] == [1]
+
+
+@pytest.mark.parametrize(
+    ("source", "files"),
+    [("cam/x.jpg", "recursive = false"), ("x.jpeg", 'patterns = ["*.jpg"]')],
+)
+def test_a_picture_goes_back_only_where_the_station_would_look_at_it(
+    station: Station, capsys: pytest.CaptureFixture[str], source: str, files: str
+) -> None:
+    spoil(station, source)
+    with (station.root / "config.toml").open("a") as settings:
+        settings.write(f"[files]\n{files}\n")
+    for dry in (["--dry-run"], []):
+        requeue(station, "--all", *dry, status=1)
+        told = json.loads(capsys.readouterr().out)
+        assert told["requeued"] == []
+        (left,) = told["left"]
+        assert "[files] patterns, recursive" in left["why"]
+    assert standings(station) == [("quarantined", False)]
+    assert audited(station).ok

@@ -18,9 +18,12 @@ from crackwatch import logs
 from crackwatch.cli import execute
 from crackwatch.config_file import load
 from crackwatch.domain import DepartureResult, Place
+from crackwatch.filing import copies
 from crackwatch.health.board import Board
-from crackwatch.housekeeping import PROBLEM, Housekeeping
+from crackwatch.housekeeping import PROBLEM, Housekeeping, spared
 from crackwatch.retention import Limits, PlaceOutcome, Policy, Retention, Slices
+from crackwatch.store.departures import Departures
+from crackwatch.store.engine import open_writer
 from tests.disks import another_file_system
 from tests.leaving import audited, departing, killed_at, rows_of
 from tests.station import Station, jpeg
@@ -48,6 +51,27 @@ def aged(station: Station, id: int, days: float) -> None:
     )
 
 
+def heard(station: Station, days: float) -> None:
+    """The station was running so many days ago, by the clock of now."""
+    moment = int((datetime.now(UTC) - timedelta(days=days)).timestamp() * 1e6)
+    change(
+        station,
+        "INSERT INTO heartbeats (station, model_pk, runtime, precision, beat_at, good, flipped, "
+        "newest_inspection) "
+        f"SELECT 'station', model_pk, 'openvino', 'f32', {moment}, 1, 0, 0 FROM inspections "
+        "WHERE model_pk IS NOT NULL LIMIT 1",
+    )
+
+
+def label(station: Station, id: int) -> None:
+    change(
+        station,
+        "INSERT INTO reviews (sha256, inspection_id, label, reviewed_by, reviewed_at, picture, "
+        "pixels) SELECT sha256, NULL, 'normal', 'anna', 7, x'61', x'00' FROM inspections "
+        f"WHERE id = {id}",
+    )
+
+
 def change(station: Station, statement: str) -> None:
     with closing(sqlite3.connect(station.database)) as connection, connection:
         connection.execute(statement)
@@ -61,6 +85,7 @@ def tend(
     dry: bool = False,
     keep_reviewed: bool = True,
     keep_awaiting_review: bool = True,
+    trust_clock: bool = False,
     **limits: Any,
 ) -> PlaceOutcome:
     policy = Policy({place: Limits(**limits)}, keep_reviewed, keep_awaiting_review)
@@ -72,6 +97,7 @@ def tend(
         lambda _: (1, free_bytes + started - station_bytes(station)),
         lets,
         now=datetime.now(UTC),
+        trust_clock=trust_clock,
     ).run()
     return outcome
 
@@ -122,10 +148,21 @@ def test_the_oldest_go_until_the_disk_is_free_enough(tmp_path: Path) -> None:
 
 
 def test_a_limit_that_cannot_be_kept_is_said(tmp_path: Path) -> None:
-    station = filled(tmp_path, pictures=1)
+    station = filled(tmp_path)
+    sizes = [row["size_bytes"] for row in station.rows()]
+    for id in (1, 2):
+        label(station, id)
+    outcome = tend(station, min_free_bytes=sum(sizes), free_bytes=0)
+    assert ids(outcome) == [(3, "free"), (4, "free")]
+    assert outcome.short_bytes == sizes[0] + sizes[1] and not outcome.in_vain
+
+
+def test_nothing_goes_for_room_that_all_of_it_would_not_make(tmp_path: Path) -> None:
+    station = filled(tmp_path)
     outcome = tend(station, min_free_bytes=1 << 30, free_bytes=0)
-    assert ids(outcome) == [(1, "free")]
-    assert outcome.short_bytes == (1 << 30) - outcome.removed_bytes
+    assert ids(outcome) == [] and outcome.in_vain
+    assert outcome.short_bytes == 1 << 30
+    assert ids(tend(station, min_free_bytes=1 << 30, free_bytes=0, max_days=3.5)) == [(1, "age")]
 
 
 @pytest.mark.parametrize(
@@ -143,7 +180,9 @@ def test_each_place_has_its_own_limit(
     station.normal = normal
     station.put("sub/x.jpg", data or jpeg(dark=dark, seed=7))
     station.inspect("sub/x.jpg", waited=True)
+    aged(station, 1, 11)
     aged(station, 2, 10)
+    heard(station, 1)
     assert ids(tend(station, place, max_days=5)) == [(2, "age")]
     assert station.files() == {f"archive/{DAY}/0.jpg"}  # the reason beside it went as well
     assert audited(station).ok
@@ -153,12 +192,7 @@ def test_each_place_has_its_own_limit(
 
 def test_labelled_pictures_and_those_that_wait_for_a_label_stay(tmp_path: Path) -> None:
     station = filled(tmp_path)
-    change(
-        station,
-        "INSERT INTO reviews (sha256, inspection_id, label, reviewed_by, reviewed_at, picture, "
-        "pixels) SELECT sha256, NULL, 'normal', 'anna', 7, x'61', x'00' FROM inspections "
-        "WHERE id = 1",
-    )
+    label(station, 1)
     change(station, "UPDATE inspections SET in_review_band = 1 WHERE id = 2")
     outcome = tend(station, max_days=0.5, dry=True)
     assert ids(outcome) == [(3, "age"), (4, "age")]
@@ -211,13 +245,68 @@ def test_a_marked_copy_goes_with_its_photograph_and_a_stranger_stays(tmp_path: P
     for name in ("a.jpg", "b.jpg"):
         station.put(name, jpeg(dark=True, seed=len(station.rows())))
         station.inspect(name)
-        (station.root / "flagged" / DAY / f"{name}.overlay.jpg").write_bytes(b"marked")
+    for id in (1, 2):
+        change(
+            station,
+            f"INSERT INTO photographs VALUES ({id}, 9, 9, 1.0, 32, 4, 1, 1, 1, '[]', x'00', NULL, "
+            "NULL)",
+        )
+    flagged = station.root / "flagged" / DAY
+    marked = jpeg(dark=False)
+    (flagged / "a.jpg.overlay.jpg").write_bytes(copies.signed(marked, 1))
+    (flagged / "b.jpg.overlay.jpg").write_bytes(marked)  # a person's: it only has the name
+    tend(station, Place.FLAGGED, max_bytes=0)
+    assert expired(station) == [1, 2]
+    assert station.files() == {f"flagged/{DAY}/b.jpg.overlay.jpg"}
+
+
+def test_a_picture_of_its_own_under_the_name_of_a_marked_copy_stays(tmp_path: Path) -> None:
+    station = Station(tmp_path)
+    for seed, name in enumerate(("a.jpg", "a.jpg.overlay.jpg")):
+        station.put(name, jpeg(dark=True, seed=seed))
+        station.inspect(name)
     change(
         station,
         "INSERT INTO photographs VALUES (1, 9, 9, 1.0, 32, 4, 1, 1, 1, '[]', x'00', NULL, NULL)",
     )
-    tend(station, Place.FLAGGED, max_bytes=0)
-    assert station.files() == {f"flagged/{DAY}/b.jpg.overlay.jpg"}
+    names = [os.fsdecode(row["destination"]) for row in station.rows()]
+    assert names == [f"{DAY}/a.jpg", f"{DAY}/a.jpg.overlay (2).jpg"]
+    tend(station, Place.FLAGGED, max_bytes=station.rows()[1]["size_bytes"])
+    assert station.files() == {f"flagged/{names[1]}"}
+    assert audited(station).ok
+
+
+def test_a_label_that_was_given_while_it_was_leaving_keeps_it(tmp_path: Path) -> None:
+    for boundary in range(4):  # before the first rename, and after it
+        station = filled(tmp_path / f"{boundary}", pictures=1)
+        assert killed_at(partial(tend, station, max_bytes=0), boundary + 1) is not None
+        (departure,) = rows_of(station).open()
+        assert not departure.expired
+        label(station, 1)
+        departing(station).resume()
+        assert station.files() == {f"archive/{DAY}/0.jpg"}
+        assert expired(station) == [] and audited(station).ok
+
+
+def test_a_picture_that_is_old_only_by_a_wrong_clock_stays(tmp_path: Path) -> None:
+    station = filled(tmp_path)
+    aged(station, 4, 400)  # recorded last, by a clock that was more than a year behind
+    heard(station, 1)
+    assert ids(tend(station, max_days=2.5)) == [(1, "age"), (2, "age")]
+    assert ids(tend(station, max_days=365)) == []
+
+
+def test_while_the_clock_may_be_ahead_nothing_goes_by_age(tmp_path: Path) -> None:
+    station = filled(tmp_path)
+    for id in range(1, 5):
+        aged(station, id, 100 + 5 - id)
+    outcome = tend(station, max_days=30)  # as if it had been set 100 days ahead
+    assert ids(outcome) == [] and outcome.clock_unsure
+    assert ids(tend(station, max_bytes=0, dry=True)) != []
+    assert len(ids(tend(station, max_days=30, dry=True, trust_clock=True))) == 4
+    heard(station, 1)
+    outcome = tend(station, max_days=102.5)
+    assert ids(outcome) == [(1, "age"), (2, "age")] and not outcome.clock_unsure
 
 
 def test_killed_anywhere_it_is_there_or_expired(tmp_path: Path) -> None:
@@ -307,7 +396,8 @@ def test_what_cannot_be_deleted_is_said(tmp_path: Path, capsys: pytest.CaptureFi
 def housekeeping(station: Station, board: Board) -> Housekeeping:
     settings = load(station.root / "config.toml", {})
     logs.configure("error", "json")  # anew: each test has a standard error of its own
-    return Housekeeping(settings, rows_of(station), lambda: None, board, logs.get())
+    rows = Departures(open_writer(station.database), "station", **spared(settings))
+    return Housekeeping(settings, rows, lambda: None, board, logs.get())
 
 
 def test_the_station_does_it_by_itself_at_a_quiet_moment(tmp_path: Path) -> None:

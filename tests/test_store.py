@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -601,3 +603,33 @@ def test_an_inspection_is_read_in_the_order_of_its_facts_fields(
 ) -> None:
     """Rows become facts by position."""
     assert query.selected_columns.keys() == [field.name for field in fields(fact)]
+
+
+def test_two_backups_to_one_name_take_turns_and_the_first_is_whole(
+    database: Path, tmp_path: Path
+) -> None:
+    """Both wrote to one unfinished copy once, and the first gave the second's its name."""
+    folder = tmp_path / "copies"
+    folder.mkdir()
+    refused: list[str] = []
+
+    def copy() -> None:
+        try:
+            migrate.backup(database, folder / "copy.db")
+        except UsageError as exc:
+            refused.append(exc.problem)
+
+    descriptor = os.open(folder, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)  # as another backup holds it
+    threads = [threading.Thread(target=copy) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.2)
+    assert os.listdir(folder) == []
+    os.close(descriptor)
+    for thread in threads:
+        thread.join(30)
+    assert len(refused) == 1 and "File exists" in refused[0]
+    assert os.listdir(folder) == ["copy.db"]
+    with closing(sqlite3.connect(folder / "copy.db")) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)

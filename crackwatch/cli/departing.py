@@ -35,7 +35,7 @@ def doorway(settings: Settings, *, dry_run: bool) -> Iterator[Doorway]:
     from crackwatch import belonging, departures, logs
     from crackwatch.config_file import require_inbox
     from crackwatch.filing.leaving import Leaver
-    from crackwatch.housekeeping import folders_of, tell
+    from crackwatch.housekeeping import folders_of, spared, tell
     from crackwatch.store.departures import Departures
     from crackwatch.store.engine import open_reader, open_writer
 
@@ -48,7 +48,8 @@ def doorway(settings: Settings, *, dry_run: bool) -> Iterator[Doorway]:
     )
     own.check()
     file = settings.database_file
-    rows = Departures(open_reader(file) if dry_run else open_writer(file), settings.station.name)
+    engine = open_reader(file) if dry_run else open_writer(file)
+    rows = Departures(engine, settings.station.name, **spared(settings))
     leaver = Leaver(folders, own.check)
     departing = departures.Departing(rows, leaver, lambda each: tell(log, leaver, each))
     if dry_run:

@@ -74,6 +74,7 @@ def command(
     from crackwatch.cli.departing import doorway
     from crackwatch.domain import Place
     from crackwatch.errors import EXIT_DONE, EXIT_FOUND, UsageError
+    from crackwatch.inbox import NamePolicy
     from crackwatch.requeue import named
 
     if not (path or reasons or since or until or everything):
@@ -92,9 +93,12 @@ def command(
             quarantine, inbox = os.fsencode(folders.quarantine), os.fsencode(folders.inbox)
             ids = sorted(named(door.rows, path, quarantine, inbox))
         pictures = door.rows.quarantined(reasons=reasons, since=begin, until=end, ids=ids)
-        free = [each for each in pictures if each.held != "departing"]
+        policy = NamePolicy(settings.files.patterns, recursive=settings.files.recursive)
+        # where nobody would look at them they would be lost, whatever their rows say
+        unseen = {each.id for each in pictures if not policy.accepts(each.source)}
+        free = [each for each in pictures if each.held != "departing" and each.id not in unseen]
         done = _aimed(door, free) if dry_run else _sent(door, free, user)
-        shown = _document(door, pictures, done, dry_run=dry_run)
+        shown = _document(door, pictures, done, unseen, dry_run=dry_run)
     if output_format == "json":
         echo_json(shown)
     else:
@@ -162,7 +166,7 @@ def _sent(door: Doorway, pictures: list[Filed], by: str) -> list[Departed]:
 
 
 def _document(
-    door: Doorway, pictures: list[Filed], done: list[Departed], *, dry_run: bool
+    door: Doorway, pictures: list[Filed], done: list[Departed], unseen: set[int], *, dry_run: bool
 ) -> dict[str, Any]:
     from crackwatch.cli.departing import why
     from crackwatch.domain import DepartureKind, DepartureResult
@@ -184,6 +188,8 @@ def _document(
             requeued.append({**said, "to": path_text(door.leaver.target(departed.departure))})
         else:
             reason = why(departed) if departed else "it was moved by somebody else meanwhile"
+            if picture.id in unseen:
+                reason = "the station would not look at it there: [files] patterns, recursive"
             left.append({**said, "why": reason})
     return {
         "dry_run": dry_run,

@@ -19,8 +19,13 @@ _SHOWN = 20  # of each folder, in a table
 @click.command(epilog="Example: crackwatch retention --dry-run --format json")
 @config_option
 @click.option("--dry-run", is_flag=True, help="Say what would be deleted, and delete nothing.")
+@click.option(
+    "--trust-clock",
+    is_flag=True,
+    help="Date and time are right, although nothing was recorded for two days.",
+)
 @format_option("table", "json")
-def command(config: str | None, dry_run: bool, output_format: str) -> int:
+def command(config: str | None, dry_run: bool, trust_clock: bool, output_format: str) -> int:
     """Delete pictures whose time is over, oldest first, as [retention] in config.toml has it.
 
     Of each folder (archive, kept, quarantine, flagged) by age, by bytes, and by what is free of its
@@ -32,10 +37,14 @@ def command(config: str | None, dry_run: bool, output_format: str) -> int:
     person labelled stay (keep_reviewed), and so do those that wait for a label
     (keep_awaiting_review).
 
+    Nothing goes by age while, by this machine's clock, nothing was recorded half a day to two days
+    ago: the clock may be wrong. Nor does anything go for free disk where all of it would not be
+    enough.
+
     Exit status 1 if a picture could not be deleted, or a limit cannot be kept.
 
-    JSON: dry_run folders[{folder pictures bytes free_bytes removed removed_bytes held short_bytes}]
-    removed[{id folder path bytes inspected_at rule}] left[{id folder path bytes inspected_at rule
+    JSON: dry_run folders[{folder pictures bytes free_bytes removed removed_bytes held short_bytes
+    in_vain clock_unsure}] removed[{id folder path bytes inspected_at rule}] left[{id folder path bytes inspected_at rule
     why}] resumed; rule is age, bytes or free.
     """
     settings = load_settings(config)
@@ -54,13 +63,14 @@ def command(config: str | None, dry_run: bool, output_format: str) -> int:
             free_of(settings),
             None if dry_run else door.departing,
             now=datetime.now(UTC),
+            trust_clock=trust_clock,
         ).run()
         shown = _document(door, outcomes, settings, dry_run=dry_run)
     if output_format == "json":
         echo_json(shown)
     else:
         click.echo(_table(shown, policy), nl=False)
-    short = any(each.short_bytes for each in outcomes)
+    short = any(each.short_bytes or each.clock_unsure for each in outcomes)
     return EXIT_FOUND if shown["left"] or short else EXIT_DONE
 
 
@@ -99,6 +109,8 @@ def _document(
                 "removed_bytes": each.removed_bytes,
                 "held": each.held,
                 "short_bytes": each.short_bytes,
+                "in_vain": each.in_vain,
+                "clock_unsure": each.clock_unsure,
             }
             for each in outcomes
         ],
@@ -134,6 +146,13 @@ def _table(shown: dict[str, Any], policy: Policy) -> str:
             lines.append(f"  {each['held']:,} stay for what people say of them")
         if each["short_bytes"]:
             lines.append(f"  the limit is missed by {each['short_bytes']:,} bytes all the same")
+        if each["in_vain"]:
+            lines.append("  all that is there would not make so much room: nothing goes for it")
+        if each["clock_unsure"]:
+            lines.append(
+                "  nothing goes by age: nothing was recorded half a day to two days ago, so that the "
+                "clock may be wrong; if it is right: --trust-clock"
+            )
     for one in shown["left"][:_SHOWN]:
         lines.append(f"stays: {one['id']}  {one['path']}: {one['why']}")
     if len(shown["left"]) > _SHOWN:

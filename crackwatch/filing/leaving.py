@@ -19,7 +19,7 @@ from crackwatch import syncing
 from crackwatch.domain import OVERLAY_SUFFIX, Departure, DepartureResult, Place
 from crackwatch.errors import SystemFault
 from crackwatch.escaping import path_text
-from crackwatch.filing import contents, durable, sidecars
+from crackwatch.filing import contents, copies, durable, sidecars
 from crackwatch.filing.contents import COARSEST_MTIME_NS, NOT_THERE
 from crackwatch.filing.names import NAME_MAX_BYTES, fit
 
@@ -237,15 +237,17 @@ class Leaver:
         if each.place is Place.QUARANTINED and self._is_our_sidecar(sidecar, each):
             os.unlink(sidecar)
         if each.place is Place.FLAGGED and each.tiled:
-            with contextlib.suppress(FileNotFoundError, IsADirectoryError):
-                os.unlink(path + OVERLAY_SUFFIX)
+            copy = path + OVERLAY_SUFFIX
+            if each.inspection_id is not None and copies.is_ours(copy, each.inspection_id):
+                os.unlink(copy)
 
     def _is_our_sidecar(self, sidecar: bytes, each: Departure) -> bool:
         document = sidecars.read(sidecar)
         return (
             document is not None
+            and each.inspection_id is not None
             and document.get("id") == each.inspection_id
-            and "reason" in document
+            and list(document) == sidecars.KEYS
         )
 
     def _refusing(

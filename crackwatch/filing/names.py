@@ -44,8 +44,13 @@ class DayDestinations:
         path = self.path(place, destination)
         if os.path.lexists(path):
             return True
-        if place in _BESIDE and os.path.lexists(path + _BESIDE[place]):
-            return True
+        if place in _BESIDE:
+            suffix = _BESIDE[place]
+            if os.path.lexists(path + suffix):
+                return True
+            # the other way round: what stands beside a picture is cleared away with it
+            if path.endswith(suffix) and os.path.lexists(path.removesuffix(suffix)):
+                return True
         at = self._folders[place]
         for folder in destination.split(b"/")[:-1]:
             at = os.path.join(at, folder)

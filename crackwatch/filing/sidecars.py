@@ -14,6 +14,7 @@ from crackwatch.escaping import path_text
 from crackwatch.filing import durable
 from crackwatch.filing.names import SIDECAR_SUFFIX
 
+KEYS = ["id", "source", "reason", "detail", "sha256"]
 _MAX_BYTES = 1 << 20
 
 

@@ -35,7 +35,7 @@ from crackwatch.domain import (
     QuarantineReason,
 )
 from crackwatch.store.engine import faults, writing
-from crackwatch.store.schema import departures, inspections, photographs, reviews
+from crackwatch.store.schema import departures, heartbeats, inspections, photographs, reviews
 from crackwatch.store.standing import Standing, standing
 
 _CHUNK = 400  # values of an IN list; SQLite's default limit is far above
@@ -67,11 +67,24 @@ class Filed:
 
 
 class Departures:
-    """The departures of one station. Every method raises SystemFault or StoreError."""
+    """The departures of one station. Every method raises SystemFault or StoreError.
 
-    def __init__(self, engine: Engine, station: str) -> None:
+    What people labelled never expires unless ``spare_reviewed`` is False, and what waits for a label
+    not unless ``spare_awaiting`` is: also where that came about after the departure began.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        station: str,
+        *,
+        spare_reviewed: bool = True,
+        spare_awaiting: bool = True,
+    ) -> None:
         self._engine = engine
         self._station = station
+        self._spare_reviewed = spare_reviewed
+        self._spare_awaiting = spare_awaiting
 
     # ---------------------------------------------------------------------------- what is open
 
@@ -135,10 +148,16 @@ class Departures:
     def expire(self, ids: Sequence[int]) -> set[int]:
         """Commits that these inspections' files are gone for good; those for which it holds.
 
-        Not for one that has been superseded or accepted as vanished meanwhile.
+        Not for one that has been superseded, accepted as vanished or labelled meanwhile.
         """
         now = datetime.now(UTC)
         row = inspections.c
+        spared: list[ColumnElement[bool]] = []
+        if self._spare_reviewed:
+            spared.append(~_REVIEWED_ROW)
+        if self._spare_awaiting:
+            waits = and_(row.in_review_band.is_(True), ~_REVIEWED_ROW)
+            spared.append(or_(row.in_review_band.is_(None), ~waits))
         done: set[int] = set()
         with writing(self._engine) as connection:
             for start in range(0, len(ids), _CHUNK):
@@ -148,6 +167,7 @@ class Departures:
                         row.id.in_(ids[start : start + _CHUNK]),
                         row.superseded_at.is_(None),
                         row.vanished_at.is_(None),
+                        *spared,
                     )
                     .values(
                         expired_at=func.coalesce(row.expired_at, _bound(now)),
@@ -339,6 +359,23 @@ class Departures:
             count, size_bytes = connection.execute(query).one()
             return int(count), int(size_bytes)
 
+    def first_between(self, since: datetime, until: datetime) -> int | None:
+        """The least number of an inspection of that time, both ends included; None: there is none."""
+        row = inspections.c
+        query = select(func.min(row.id)).where(row.inspected_at >= since, row.inspected_at <= until)
+        with faults(), self._engine.connect() as connection:
+            found = connection.scalar(query)
+            return None if found is None else int(found)
+
+    def anything_between(self, since: datetime, until: datetime) -> bool:
+        """Whether a picture was inspected then, or the model proved by its golden pictures."""
+        queries = [
+            select(column).where(column >= since, column <= until).limit(1)
+            for column in (inspections.c.inspected_at, heartbeats.c.beat_at)
+        ]
+        with faults(), self._engine.connect() as connection:
+            return any(connection.scalar(query) is not None for query in queries)
+
     # ------------------------------------------------------------------------------- inside one
 
     def _open(self, connection: Connection) -> list[Departure]:
@@ -416,7 +453,7 @@ class Departures:
 _TILED = exists(
     select(photographs.c.inspection_id).where(photographs.c.inspection_id == inspections.c.id)
 ).label("tiled")
-_REVIEWED = exists(
+_REVIEWED_ROW = exists(
     select(reviews.c.id).where(
         or_(
             reviews.c.inspection_id == inspections.c.id,
@@ -424,7 +461,8 @@ _REVIEWED = exists(
             reviews.c.photograph == inspections.c.sha256,
         )
     )
-).label("reviewed")
+)
+_REVIEWED = _REVIEWED_ROW.label("reviewed")
 _DEPARTING = exists(
     select(departures.c.id).where(
         departures.c.ended_at.is_(None), departures.c.inspection_id == inspections.c.id

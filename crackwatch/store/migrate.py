@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 
 from alembic import command
@@ -74,10 +76,14 @@ def backup(file: Path, destination: Path) -> int:
         raise StoreVersionError(f"{file}: holds nothing yet", "Run 'crackwatch db upgrade'.")
     partial = destination.with_name(f".{destination.name}.part")
     try:
-        partial.unlink(missing_ok=True)
-        _copy(file, partial)
-        fsync_path(partial)
-        _appear(partial, destination)
+        with _alone_in(destination.parent):
+            partial.unlink(missing_ok=True)
+            try:
+                _copy(file, partial)
+                fsync_path(partial)
+                _appear(partial, destination)
+            finally:
+                partial.unlink(missing_ok=True)
         fsync_path(destination.parent)
         return destination.stat().st_size
     except sqlite3.Error as exc:
@@ -90,9 +96,21 @@ def backup(file: Path, destination: Path) -> int:
         raise UsageError(
             f"{destination}: cannot be written: {exc.strerror}", "Check disk and permissions."
         ) from exc
+
+
+@contextlib.contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """One backup at a time goes into a folder: a second one waits, and finds what the first made.
+
+    Two at once would write to the same unfinished copy, and one give the other's its name.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with contextlib.suppress(OSError):  # some network file systems cannot lock a folder
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
     finally:
-        with contextlib.suppress(OSError):
-            partial.unlink()
+        os.close(descriptor)
 
 
 def _copy(file: Path, partial: Path) -> None:
