@@ -17,7 +17,7 @@ import click
 
 from tests.faults import tracing
 from tests.faults.stage import SCENARIOS
-from tests.faults.sweep import Tally, Theatre, parser_of_many, theatre
+from tests.faults.sweep import NeverCameError, Tally, Theatre, again, parser_of_many, theatre
 
 
 class CaseLike(Protocol):
@@ -31,7 +31,8 @@ CaseT = TypeVar("CaseT", bound=CaseLike)
 
 @dataclass(frozen=True, slots=True)
 class Campaign(Generic[CaseT]):
-    """``cases`` names every case of some scenarios; ``play`` says what is wrong after one."""
+    """``cases`` names every case of some scenarios; ``play`` says what is wrong after one, and raises
+    NeverCameError where the station never came to its step."""
 
     name: str
     about: str | None
@@ -48,9 +49,7 @@ class Campaign(Generic[CaseT]):
             return 2
         with theatre(options.folder) as played:
             if options.case:
-                wrong = self.play(played, self.parse(options.case))
-                print(f"{options.case}: {'; '.join(wrong) or 'as it must be'}")
-                return bool(wrong)
+                return again(options.case, self.parse, lambda case: self.play(played, case))
             every = list(self.cases(played, options.scenario or list(SCENARIOS)))
             random.Random(options.seed).shuffle(every)
             tally = Tally.load(options.done)
@@ -59,9 +58,9 @@ class Campaign(Generic[CaseT]):
         bad = sum(bool(wrong) for wrong in tally.done.values())
         print(
             f"seed {options.seed}: {len(tally.done) - before} cases, {len(tally.done)} of "
-            f"{len(every)} in all, {bad} wrong"
+            f"{len(every)} in all, {bad} wrong, {tally.never_came} never came to their step"
         )
-        return bool(bad)
+        return bool(bad) if tally.done else 2
 
     def _play(
         self, played: Theatre, every: list[CaseT], tally: Tally, seconds: float | None
@@ -73,7 +72,12 @@ class Campaign(Generic[CaseT]):
             for case in cases:
                 if deadline is not None and time.monotonic() > deadline:
                     break
-                tally.done[str(case)] = wrong = self.play(played, case)
+                try:
+                    wrong = self.play(played, case)
+                except NeverCameError:
+                    tally.never_came += 1
+                    continue
+                tally.done[str(case)] = wrong
                 for each in wrong:
                     print(f"WRONG {case}: {each}", flush=True)
                 tally.save()

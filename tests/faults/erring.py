@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from tests.faults import actor, stage, tracing
 from tests.faults.campaign import Campaign
 from tests.faults.stage import BATCH, EARLIER, SCENARIOS
-from tests.faults.sweep import Theatre
+from tests.faults.sweep import NeverCameError, Theatre
 from tests.faults.tracing import Boundary
 
 ERRORS = ("ENOSPC", "EIO", "EAGAIN", "EACCES")
@@ -51,7 +51,11 @@ def play(played: Theatre, case: Case) -> list[str]:
     try:
         work = actor.once(scene.config)
         trace = (*tracing.CHANGES, *tracing.OPENS)
-        ended = tracing.run(work, inject=[refusing], trace=trace, said=scene.said)
+        log = scene.other / "trace.log"
+        ended = tracing.run(work, inject=[refusing], trace=trace, log=log, said=scene.said)
+        if "(INJECTED)" not in log.read_text("utf-8", "replace"):
+            raise NeverCameError(f"{case}: it never came to {case.at}")
+        log.unlink()
         if ended.status == _INTERNAL or ended.status < 0 or "thread_died" in ended.said:
             found.append(f"it was not foreseen: {ended.said[-3000:]}")
         for _ in range(_STARTS):

@@ -14,7 +14,7 @@ from pathlib import Path
 from tests.faults import actor, stage, tracing
 from tests.faults.campaign import Campaign
 from tests.faults.stage import BATCH, EARLIER, SCENARIOS, Scene
-from tests.faults.sweep import Theatre
+from tests.faults.sweep import NeverCameError, Theatre
 from tests.faults.tracing import Boundary
 from tests.station import jpeg
 
@@ -50,8 +50,10 @@ def play(played: Theatre, case: Case) -> list[str]:
     old = stage.key_of(case.name, BATCH[case.name])
     disturbed = frozenset({old}) if case.deed != "plant" else frozenset()
     persons: list[Path] = []
+    met: list[bool] = []
 
     def meddle() -> None:
+        met.append(True)
         if case.deed == "plant":
             persons.append(_plant(scene, case.name))
             return
@@ -72,6 +74,8 @@ def play(played: Theatre, case: Case) -> list[str]:
         stop = case.at.inject("signal=SIGSTOP")
         work = actor.once(scene.config, plant=played.plant)
         tracing.run(work, inject=[stop], paused=meddle, said=scene.said)
+        if not met:
+            raise NeverCameError(f"{case}: it never came to {case.at}")
         ended = tracing.run(actor.once(scene.config, plant=played.plant), said=scene.said)
         found = stage.wrong(scene, arrived, disturbed=disturbed, foreign=frozenset(persons))
         found += [f"overwritten: {path}" for path in persons if path.read_bytes() != _PERSONS]

@@ -19,7 +19,7 @@ from typing import Any
 
 from tests.faults import actor, disk, stage, tracing
 from tests.faults.stage import BATCH, SCENARIOS, Scene
-from tests.faults.sweep import Theatre, parser_of, theatre
+from tests.faults.sweep import NeverCameError, Theatre, again, parser_of, theatre
 from tests.station import rows
 
 _COMMITTED = re.compile(rb"committed (\d+)\n")
@@ -72,6 +72,8 @@ class Run:
 
         ``chance`` decides what is dropped; by default the case's own seed.
         """
+        if case.calls > self.length:
+            raise NeverCameError(f"{case}: the run has {self.length} calls")
         forgetful = self._loaded_again()
         committed = 0
         for done in self.calls[: case.calls]:
@@ -157,15 +159,15 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     chance = random.Random(options.seed)
     with theatre(folder=options.folder) as played:
-        names = [Case.parse(options.case).scenario] if options.case else options.scenario
-        runs = {name: Run(played, name) for name in names or SCENARIOS}
         if options.case:
-            cases = [Case.parse(options.case)]
-        else:
-            cases = [
-                Case(name, chance.randint(0, runs[name].length), chance.randrange(10**9))
-                for name in (chance.choice(sorted(runs)) for _ in range(options.cuts))
-            ]
+            return again(
+                options.case, Case.parse, lambda case: Run(played, case.scenario).cut(case)
+            )
+        runs = {name: Run(played, name) for name in options.scenario or SCENARIOS}
+        cases = [
+            Case(name, chance.randint(0, runs[name].length), chance.randrange(10**9))
+            for name in (chance.choice(sorted(runs)) for _ in range(options.cuts))
+        ]
         bad = 0
         for case in cases:
             wrong = runs[case.scenario].cut(case)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,8 @@ from tests.faults import disk, erring, meddler, power, tracing
 from tests.faults.campaign import Campaign
 from tests.faults.stage import SCENARIOS
 from tests.faults.storm import storm
-from tests.faults.sweep import Case, Tally, Theatre, sweep, theatre
+from tests.faults.sweep import Case, Tally, Theatre, in_ranges, sweep, theatre
+from tests.faults.sweep import main as sweep_main
 from tests.faults.tracing import Boundary
 
 pytestmark = [
@@ -197,3 +198,30 @@ def test_a_campaign_is_taken_up_where_it_was_and_stays_red(
     assert len(played) == 7
     assert campaign.main(["--case", "c"]) == 1
     assert campaign.main(["--case", "b"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("main", "case"),
+    [
+        (sweep_main, "keep:renameat2#999"),
+        (meddler.main, "keep:renameat2#999:replace:a.jpg"),
+        (erring.main, "keep:fsync#999:EIO:1"),
+        (power.main, "keep:43100:1"),
+        (sweep_main, "nonsense"),
+    ],
+)
+def test_a_case_whose_step_never_comes_is_not_green(
+    capsys: pytest.CaptureFixture[str], main: Callable[[list[str]], int], case: str
+) -> None:
+    assert main(["--case", case]) == 2
+    assert "as it must be" not in capsys.readouterr().out
+
+
+def test_what_was_not_covered_is_named_in_few_lines() -> None:
+    cases = [f"keep:pwrite64#{number}" for number in (1, 2, 3, 5, 9, 8)]
+    cases += ["keep:renameat2#2/fdatasync#1", "every recovery after keep:unlink#4"]
+    assert in_ranges(cases) == [
+        "every recovery after keep:unlink#4",
+        "keep:pwrite64#1-3 5 8-9",
+        "keep:renameat2#2/fdatasync#1",
+    ]
