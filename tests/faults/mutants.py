@@ -79,11 +79,26 @@ class Mutant:
 def mutants(file: str, text: str) -> Iterator[Mutant]:
     """Every mutant of a module, in the order of its text."""
     tree = ast.parse(text)
+    unread = _annotations(tree)
     for index, node in enumerate(ast.walk(tree)):
+        if node in unread:
+            continue
         for what, change in _changes(node):
             yield Mutant(
                 file, getattr(node, "lineno", 0), what, partial(_changed, tree, index, change)
             )
+
+
+def _annotations(tree: ast.Module) -> set[ast.AST]:
+    """All that stands in an annotation: nothing reads it while the program runs."""
+    roots: list[ast.expr | None] = []
+    for node in ast.walk(tree):
+        match node:
+            case ast.arg(annotation=found) | ast.AnnAssign(annotation=found):
+                roots.append(found)
+            case ast.FunctionDef(returns=found) | ast.AsyncFunctionDef(returns=found):
+                roots.append(found)
+    return {inner for root in roots if root is not None for inner in ast.walk(root)}
 
 
 def _changed(tree: ast.Module, index: int, change: Callable[[ast.AST], None]) -> str:

@@ -11,7 +11,7 @@ from tests.faults import mutants
 from tests.faults.mutants import Mutant, drawn, survives
 
 TEXT = """\
-def both(a: int, b: int) -> bool:
+def both(a: int | None, b: int) -> bool | None:
     'Not a word of this is changed.'
     log.append(a)
     if a < b and not done:
@@ -35,6 +35,7 @@ def test_each_mutant_is_one_change_that_still_is_python() -> None:
     for word in ("Lt to LtE", "Eq to NotEq", "to Or", "not removed", "1 to 2", "False to True"):
         assert word in said
     assert "left out" in said and "negated" in said
+    assert "BitOr" not in said  # nothing reads an annotation
 
 
 def test_a_seed_draws_the_same_mutants_again_from_every_module() -> None:

@@ -193,7 +193,7 @@ def test_a_campaign_is_taken_up_where_it_was_and_stays_red(
     assert sorted(played[:3] + played[4:]) == list("abcdef")
     said = capsys.readouterr().out
     assert said.count("WRONG c: it was lost") == 1
-    assert said.endswith("seed 1: 3 cases, 6 of 6 in all, 1 wrong\n")
+    assert said.endswith("seed 1: 3 cases, 6 of 6 in all, 1 wrong, 0 never came to their step\n")
     assert campaign.main(options) == 1
     assert len(played) == 7
     assert campaign.main(["--case", "c"]) == 1
