@@ -79,7 +79,7 @@ class Mutant:
 def mutants(file: str, text: str) -> Iterator[Mutant]:
     """Every mutant of a module, in the order of its text."""
     tree = ast.parse(text)
-    unread = _annotations(tree)
+    unread = _unread(tree)
     for index, node in enumerate(ast.walk(tree)):
         if node in unread:
             continue
@@ -89,8 +89,8 @@ def mutants(file: str, text: str) -> Iterator[Mutant]:
             )
 
 
-def _annotations(tree: ast.Module) -> set[ast.AST]:
-    """All that stands in an annotation: nothing reads it while the program runs."""
+def _unread(tree: ast.Module) -> set[ast.AST]:
+    """What no program that works can tell: annotations, and whether a dataclass is frozen."""
     roots: list[ast.expr | None] = []
     for node in ast.walk(tree):
         match node:
@@ -98,6 +98,8 @@ def _annotations(tree: ast.Module) -> set[ast.AST]:
                 roots.append(found)
             case ast.FunctionDef(returns=found) | ast.AsyncFunctionDef(returns=found):
                 roots.append(found)
+            case ast.ClassDef(decorator_list=found):
+                roots += found
     return {inner for root in roots if root is not None for inner in ast.walk(root)}
 
 
