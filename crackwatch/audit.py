@@ -49,6 +49,7 @@ _OWN_NAME = re.compile(
     re.escape(inbox_module.OWN_PREFIX)
     + rb"([0-9]{1,18})\.(?:gone|part|json\.part|overlay\.part|back\.part)"
 )
+_MARKERS = (inbox_module.MARKER, inbox_module.FOLDER_MARKER)
 _FILED_PLACES = {
     "flagged": Place.FLAGGED,
     "archived": Place.ARCHIVED,
@@ -297,7 +298,11 @@ class Auditor:
                 yield Finding("unexplained", path, f"its row says that it {ended}", row.id)
             elif row is None and beside.get(name) not in rows:
                 yield Finding("unexplained", path, "no row names this file")
-        own = [name for name in names if os.path.basename(name).startswith(inbox_module.OWN_PREFIX)]
+        own = [
+            name
+            for name in names
+            if os.path.basename(name).startswith(inbox_module.OWN_PREFIX) and not _is_marker(name)
+        ]
         yield from self._leftovers(folder, own)
 
     def _leftovers(self, folder: bytes, names: Sequence[bytes]) -> Iterator[Finding]:
@@ -387,8 +392,8 @@ def _untouched(found: Fingerprint, row: Fingerprint) -> bool:
 
 
 def _is_marker(name: bytes) -> bool:
-    """Whether it says whose an inbox is; folders that were moved here may have brought theirs."""
-    return os.path.basename(name) in (inbox_module.MARKER, inbox_module.MARKER + b".part")
+    """Whether it says whose a folder is; folders that were moved here may have brought theirs."""
+    return os.path.basename(name).removesuffix(b".part") in _MARKERS
 
 
 def _own_id(name: bytes) -> int | None:

@@ -15,20 +15,25 @@ import json
 import os
 import secrets
 import stat
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from crackwatch.errors import SystemFault, UsageError
 from crackwatch.escaping import path_text
-from crackwatch.inbox import MARKER, SYSTEM_ERRNOS, inbox_fault, open_folder
+from crackwatch.inbox import FOLDER_MARKER, MARKER, SYSTEM_ERRNOS, inbox_fault, open_folder
 
 IDENTITY_FILE = "station.json"  # in the state folder
 
 MISSING, UNMARKED, FOREIGN = "inbox_missing", "inbox_unmarked", "inbox_foreign"
 UNREADABLE = "inbox_unreadable"
 UNGUARDED = "inbox_unguarded"  # a warning: a station from before there were markers
+
+_WORD_KEYS = {MARKER: "inbox", FOLDER_MARKER: "folder"}  # of the adoption's word, in a marker
+
+Stamp = tuple[int, int, int, int]
 
 _MAX_BYTES = 4_096
 _FOREIGN_REMEDY = (
@@ -38,24 +43,36 @@ _FOREIGN_REMEDY = (
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """``station`` stays for life; ``inbox`` is new with each adoption of a folder."""
+    """``station`` stays for life; ``inbox`` is new with each adoption of a folder.
+
+    ``folders`` has such a word for each folder that pictures are moved to (``own_places``), by its
+    key in [folders]; ``name`` is the one under which rows were last recorded (``naming``). Both are
+    empty for a station that was made before they were kept.
+    """
 
     station: str
     inbox: str
+    folders: Mapping[str, str] = field(default_factory=dict)
+    name: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Marker:
-    """What stands in an inbox: whose it is, and by which adoption."""
+    """What stands in a folder: whose it is, and by which adoption.
 
-    identity: Identity
+    ``state`` is where that station keeps its identity; None in an inbox.
+    """
+
+    station: str
+    word: str
     name: str
     adopted_at: str
+    state: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Adoption:
-    """An inbox was marked; ``before`` is the marker that it had, if any could be read."""
+    """A folder was marked; ``before`` is the marker that it had, if any could be read."""
 
     before: Marker | None
 
@@ -74,7 +91,7 @@ class OwnInbox:
             "If this folder really is to be the inbox from now on, adopt it: crackwatch init "
             f"{home}."
         )
-        self._good: tuple[int, int, int, int] | None = None  # the marker's stamp when last believed
+        self._good: Stamp | None = None  # the marker's stamp when last believed
         self.guarded = True  # False: the station has no identity yet, any folder would do
 
     def check(self) -> None:
@@ -90,7 +107,7 @@ class OwnInbox:
 
     def verify(self, folder_fd: int) -> None:
         """The same of an inbox that is open already, which cannot be unmounted meanwhile."""
-        stamp = self._stamp(folder_fd)
+        stamp = stamp_in(folder_fd, MARKER)
         if stamp is not None and stamp == self._good:
             return
         mine = identity(self._state)
@@ -105,30 +122,23 @@ class OwnInbox:
                 "this station's inbox; is it not mounted?",
                 f"Mount it; inspection goes on by itself. {self._adopt}",
             )
-        if mine is None or marker.identity != mine:
+        if mine is None or (marker.station, marker.word) != (mine.station, mine.inbox):
             raise SystemFault(FOREIGN, self._whose(marker, mine), _FOREIGN_REMEDY + self._adopt)
         self._good = stamp
         self.guarded = True
 
     def _whose(self, marker: Marker, mine: Identity | None) -> str:
         where = path_text(self._inbox)
-        if mine is not None and marker.identity.station == mine.station:
+        if mine is not None and marker.station == mine.station:
             return (
                 f"{where}: was this station's inbox once, and another folder was adopted after "
                 f"{marker.adopted_at}"
             )
         return f"{where}: is marked as the inbox of another station, {marker.name!r}"
 
-    def _stamp(self, folder_fd: int) -> tuple[int, int, int, int] | None:
-        try:
-            found = os.stat(MARKER, dir_fd=folder_fd, follow_symlinks=False)
-        except OSError:
-            return None  # reading it says what is wrong
-        return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_ctime_ns
-
     def _marker(self, folder_fd: int) -> Marker | None:
         try:
-            return marker_in(folder_fd)
+            return marker_in(folder_fd, MARKER)
         except OSError as exc:
             code = "inbox_io" if exc.errno in SYSTEM_ERRNOS else UNREADABLE
             raise SystemFault(
@@ -155,23 +165,59 @@ def identity(state: Path) -> Identity | None:
             "Let this user read it; it says which inbox is this station's.",
         ) from exc
     found = _object(text)
-    if found is None or not _words(found, "station", "inbox"):
+    folders = found.get("folders", {}) if found is not None else {}
+    if (
+        found is None
+        or not _words(found, "station", "inbox")
+        or not isinstance(folders, dict)
+        or not _words(folders, *folders)
+    ):
         raise SystemFault(
             UNREADABLE,
             f"{file}: is damaged, so that no inbox can be known to be this station's",
             "Adopt the inbox anew: run crackwatch init on the station's folder.",
         )
-    return Identity(found["station"], found["inbox"])
+    name = found.get("name")
+    return Identity(
+        found["station"], found["inbox"], folders, name if isinstance(name, str) else None
+    )
 
 
-def marker_in(folder_fd: int) -> Marker | None:
+def remember(state: Path, mine: Identity) -> None:
+    """Writes down what the station in ``state`` is. Raises OSError."""
+    document: dict[str, Any] = {"station": mine.station, "inbox": mine.inbox}
+    if mine.folders:
+        document["folders"] = dict(mine.folders)
+    if mine.name is not None:
+        document["name"] = mine.name
+    state_fd = open_folder(os.fsencode(state))
+    try:
+        put_document(state_fd, os.fsencode(IDENTITY_FILE), document)
+    finally:
+        os.close(state_fd)
+
+
+def stamp_in(folder_fd: int, name: bytes) -> Stamp | None:
+    """By what a marker is known again without being read; None where it cannot be looked at."""
+    try:
+        found = os.stat(name, dir_fd=folder_fd, follow_symlinks=False)
+    except OSError:
+        return None  # reading it says what is wrong
+    return stamp_of(found)
+
+
+def stamp_of(found: os.stat_result) -> Stamp:
+    return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_ctime_ns
+
+
+def marker_in(folder_fd: int, name: bytes) -> Marker | None:
     """The marker of an open folder; None where there is none, or none that says anything.
 
-    Raises OSError.
+    ``name`` is MARKER, or FOLDER_MARKER. Raises OSError.
     """
     try:
         descriptor = os.open(
-            MARKER, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder_fd
+            name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder_fd
         )
     except OSError as exc:
         if exc.errno in (errno.ENOENT, errno.ELOOP, errno.ENXIO):
@@ -183,9 +229,17 @@ def marker_in(folder_fd: int) -> Marker | None:
         found = _object(os.read(descriptor, _MAX_BYTES))
     finally:
         os.close(descriptor)
-    if found is None or not _words(found, "station", "inbox", "name", "adopted_at"):
+    key = _WORD_KEYS[name]
+    if found is None or not _words(found, "station", key, "name", "adopted_at"):
         return None
-    return Marker(Identity(found["station"], found["inbox"]), found["name"], found["adopted_at"])
+    state = found.get("state")
+    return Marker(
+        found["station"],
+        found[key],
+        found["name"],
+        found["adopted_at"],
+        state if isinstance(state, str) else None,
+    )
 
 
 def adopt(inbox: Path, state: Path, name: str) -> Adoption | None:
@@ -205,18 +259,24 @@ def adopt(inbox: Path, state: Path, name: str) -> Adoption | None:
             f"{inbox}: cannot be opened: {exc.strerror}", "Check its place and its rights."
         ) from exc
     try:
-        before = marker_in(folder)
-        if mine is not None and before is not None and before.identity == mine:
+        before = marker_in(folder, MARKER)
+        if (
+            mine is not None
+            and before is not None
+            and (before.station, before.word) == (mine.station, mine.inbox)
+        ):
             return None
-        adopted = Identity(mine.station if mine else secrets.token_hex(16), secrets.token_hex(8))
+        word = new_word()
+        adopted = replace(mine, inbox=word) if mine else Identity(secrets.token_hex(16), word)
         marker = {
             "what": "This folder is the inbox of a crackwatch station. Without this file the "
             "station takes the folder for one that is not mounted, and waits.",
-            **asdict(adopted),
+            "station": adopted.station,
+            "inbox": adopted.inbox,
             "name": name,
-            "adopted_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "adopted_at": now(),
         }
-        _replace(folder, MARKER, marker)
+        put_document(folder, MARKER, marker)
     except OSError as exc:
         raise UsageError(
             f"{inbox / os.fsdecode(MARKER)}: cannot be written: {exc.strerror}",
@@ -226,20 +286,29 @@ def adopt(inbox: Path, state: Path, name: str) -> Adoption | None:
     finally:
         os.close(folder)
     try:
-        state_fd = open_folder(os.fsencode(state))
-        try:
-            _replace(state_fd, os.fsencode(IDENTITY_FILE), asdict(adopted))
-        finally:
-            os.close(state_fd)
+        remember(state, adopted)
     except OSError as exc:
-        raise UsageError(
-            f"{state / IDENTITY_FILE}: cannot be written: {exc.strerror}",
-            "Run init as the user that the station runs as.",
-        ) from exc
+        raise unwritten(state, exc) from exc
     return Adoption(before)
 
 
-def _replace(folder_fd: int, name: bytes, document: dict[str, Any]) -> None:
+def unwritten(state: Path, exc: OSError) -> UsageError:
+    """The station's own note of what it is could not be made."""
+    return UsageError(
+        f"{state / IDENTITY_FILE}: cannot be written: {exc.strerror}",
+        "Do it as the user that the station runs as.",
+    )
+
+
+def new_word() -> str:
+    return secrets.token_hex(8)
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def put_document(folder_fd: int, name: bytes, document: dict[str, Any]) -> None:
     """Puts a document under a name in one step, durably; readable for every user. Raises OSError."""
     partial = name + b".part"
     with contextlib.suppress(FileNotFoundError):

@@ -18,7 +18,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Final
 
-from crackwatch import belonging, champion, inbox, locking, logs, suspects
+from crackwatch import belonging, champion, inbox, locking, logs, own_places, suspects
 from crackwatch.arrivals import gate as gate_module
 from crackwatch.arrivals.intake import Intake
 from crackwatch.arrivals.known import Known
@@ -45,7 +45,7 @@ from crackwatch.marked import Marker
 from crackwatch.pipeline import Pipeline
 from crackwatch.registry import Registry
 from crackwatch.settings import Settings
-from crackwatch.store import quarantined
+from crackwatch.store import newest, quarantined
 from crackwatch.store.books import Books
 from crackwatch.store.departures import Departures
 from crackwatch.store.engine import open_writer
@@ -117,8 +117,7 @@ class Daemon:
         gate_module.ignore_lease_signal()
         engine = open_writer(settings.database_file)
         self._books = Books(engine, settings.station.name)
-        for folder in (folders.flagged, folders.archive, folders.quarantine):
-            _make(folder)
+        self._own_places(lambda place: newest.newest_in(engine, settings.station.name, place))
         tell_starting(folders.state, self._started_at)
         registry = Registry(folders.models)
         opened = champion.open_champion(registry, settings.model, self._books)
@@ -147,7 +146,7 @@ class Daemon:
             decode=decoder,
             measure=light.measure,
             books=self._books,
-            mover=Mover(self._inbox, places, self._own.check),
+            mover=Mover(self._inbox, places, self._own.check, self._places.check),
             destinations=DayDestinations(places, self._working_day),
             journal=self._journal,
             workers=self._workers,
@@ -230,7 +229,7 @@ class Daemon:
             stop=self._stop,
             working_day=self._working_day,
             once=once,
-            require_room=self._conditions.require_room,
+            require_room=self._require_room,
             progress=self._inspector_gets_on,
             housekeeping=Housekeeping(
                 settings,
@@ -238,6 +237,7 @@ class Daemon:
                 self._own.check,
                 self.board,
                 self._log,
+                self._places.check,
             ),
         )
         self._teller = Teller(
@@ -250,6 +250,34 @@ class Daemon:
             heart=heart,
             working_day=self._working_day,
         )
+
+    def _own_places(self, filed_last: own_places.Newest) -> None:
+        """The folders that pictures are moved to: made where the station never had one.
+
+        Raises UsageError, and SystemFault where one is another station's.
+        """
+        folders = own_places.folders_of(self._settings)
+        self._places = own_places.OwnPlaces(
+            self._settings,
+            filed_last,
+            adopts=True,
+            told=lambda folder: self._log.info("folder_marked", folder=folder),
+        )
+        for place, folder in folders.items():
+            if not self._places.known(place):
+                _make(Path(os.fsdecode(folder)))
+        self._in_use = own_places.InUse(
+            self._places,
+            self._settings,
+            self.board,
+            cleared=lambda: self._inspector.wake(),
+        )
+        self._in_use.refuse_foreign()
+
+    def _require_room(self) -> None:
+        """Before a batch: what it finds must have where to go."""
+        self._conditions.require_room()
+        self._in_use.require()
 
     def _condemned(self) -> dict[bytes, tuple[Fingerprint, QuarantineReason]]:
         """The pictures that killed the decoder of an earlier process, as they are now."""
@@ -305,6 +333,7 @@ class Daemon:
             self._pulse.tell()
             if time.monotonic() >= next_status_s:
                 self._conditions.tend()
+                self._in_use.tend()
                 self._teller.tend_drift()
                 self._teller.tend_scale()
                 self._teller.tell_status()

@@ -40,10 +40,11 @@ class Housekeeping:
         check: Callable[[], None],
         board: Board,
         log: FilteringBoundLogger,
+        standing: Callable[[Place], None] = lambda _: None,
     ) -> None:
         self._state = settings.folders.state
         self._rows = rows
-        self._leaver = Leaver(folders_of(settings), check)
+        self._leaver = Leaver(folders_of(settings), check, standing)
         self._departing = Departing(self._rows, self._leaver, self._tell)
         self._policy = policy_of(settings)
         self._free = free_of(settings)

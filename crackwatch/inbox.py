@@ -23,6 +23,7 @@ from crackwatch.escaping import path_text
 
 OWN_PREFIX = b".crackwatch-"  # what crackwatch itself puts into folders of others
 MARKER = b".crackwatch-inbox.json"
+FOLDER_MARKER = b".crackwatch-folder.json"  # in the folders that pictures are moved to
 MAX_DEPTH = 64  # folders in folders: each costs an open descriptor during a walk
 
 # Under these a producer is still writing; the finished file appears by a rename.

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from crackwatch.inbox import MARKER
+from crackwatch.inbox import FOLDER_MARKER, MARKER
 from tests.test_daemon import Process, crackwatch, station  # noqa: F401 (fixtures)
 
 pytestmark = [pytest.mark.slow, pytest.mark.real_pictures, pytest.mark.timeout(900)]
@@ -37,17 +37,22 @@ def fill(inbox: Path, metu: Path) -> int:
     return count
 
 
+def moved(folder: Path) -> list[Path]:
+    marker = os.fsdecode(FOLDER_MARKER)
+    return [path for path in folder.rglob("*") if path.is_file() and path.name != marker]
+
+
 def check(station: Process, normal: str) -> None:  # noqa: F811 (the fixture's type)
     """Books, report and disk tell the same story."""
     report, audit = station.report(), station.audit()
     found = station.rows()
     assert len(found) == len({row["source"] for row in found}) == 3000
     assert report["inspected"] == 3000
-    flagged = [path for path in (station.root / "flagged").rglob("*") if path.is_file()]
+    flagged = moved(station.root / "flagged")
     assert report["anomaly"] == len(flagged) == len(report["anomalies"])
     assert all(row["place"] == "flagged" for row in found if row["outcome"] == "anomaly")
     kept = len(set(os.listdir(os.fsencode(station.inbox))) - {MARKER})
-    archived = len([path for path in (station.root / "archive").rglob("*") if path.is_file()])
+    archived = len(moved(station.root / "archive"))
     assert (kept, archived) == {
         "keep": (report["normal"], 0),
         "archive": (0, report["normal"]),

@@ -381,7 +381,11 @@ def test_without_an_inbox_it_says_so_and_exits_2(station: Process) -> None:
 
 
 def test_a_folder_that_cannot_be_made_is_named_and_it_exits_2(station: Process) -> None:
-    (station.root / "quarantine").rmdir()
+    shutil.rmtree(station.root / "quarantine")
+    known = station.root / "state" / "station.json"
+    told = json.loads(known.read_text())
+    del told["folders"]  # a station that had none yet: one that had waits for it
+    known.write_text(json.dumps(told))
     (station.root / "quarantine").write_bytes(b"a file where the folder should be")
     done = crackwatch("run", "--config", station.config)
     assert done.returncode == 2

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from crackwatch import belonging, packaged
-from crackwatch.inbox import MARKER
+from crackwatch.inbox import FOLDER_MARKER, MARKER
 from tests.disks import mounted, read_only, small_disk, unmount
 from tests.test_daemon import Process, crackwatch, drawn, overridden, station
 
@@ -126,6 +126,8 @@ def test_another_stations_inbox_waits_until_init_adopts_it(station: Process) -> 
 def test_a_station_of_an_earlier_version_goes_on_and_says_what_to_do(station: Process) -> None:
     (station.inbox / os.fsdecode(MARKER)).unlink()
     (station.root / "state" / belonging.IDENTITY_FILE).unlink()
+    for folder in ("flagged", "archive", "quarantine"):
+        (station.root / folder / os.fsdecode(FOLDER_MARKER)).unlink()
     with overridden(station, *EAGER):
         station.start()
         put(station, "a.jpg")
@@ -153,6 +155,60 @@ def test_once_gives_up_on_an_inbox_that_stays_away_and_says_why(station: Process
     assert station.rows() == []
 
 
+# ------------------------------------------------------- the folders that pictures are moved to
+
+
+def test_nothing_is_flagged_below_a_mount_point_and_what_is_hidden_is_not_called_gone(
+    station: Process,
+) -> None:
+    disk, flagged = station.root / "disk", station.root / "flagged"
+    disk.mkdir()
+    cracked = drawn(3)[0], drawn(3, seed=3)[0]
+    (flagged / os.fsdecode(FOLDER_MARKER)).unlink()  # below the mount there is just a folder
+    skip = "a disk that comes and goes needs the right to mount"
+    with overridden(station, *EAGER), mounted("--bind", disk, flagged, skip=skip):
+        assert crackwatch("init", station.root).returncode == 0
+        station.start(CRACKWATCH_MODEL__THRESHOLD="0.0")  # whatever comes is flagged
+        (station.inbox / "a.jpg").write_bytes(cracked[0])
+        station.wait_until(lambda: len(list(flagged.glob("*/a.jpg"))) == 1)
+
+        unmount(flagged)
+        named(station, "folder_unmarked", "error")  # also while nothing arrives
+        assert station.status()["state"] == "paused"
+        (station.inbox / "b.jpg").write_bytes(cracked[1])
+        station.wait_until(lambda: station.status()["inbox_pending"] == 1)
+        for arguments in (["audit"], ["audit", "--repair"]):
+            asked = crackwatch(*arguments, "--config", station.config)
+            assert asked.returncode == 2 and str(flagged) in asked.stderr
+        assert list(flagged.iterdir()) == []
+        assert station.count() == 1
+
+        subprocess.run(["mount", "--bind", disk, flagged], check=True)
+        station.wait_until(lambda: len(list(flagged.glob("*/*.jpg"))) == 2)
+        gone(station, "folder_unmarked")
+        station.wait_until(lambda: station.status()["state"] == "running")
+        assert station.stop()[0] == 0
+        assert station.audit()["ok"]
+        assert (station.audit()["vanished"], station.audit()["flagged"]) == (0, 2)
+    assert logged(station, "problem", "folder_unmarked")
+    assert logged(station, "problem_cleared", "folder_unmarked")
+
+
+def test_a_folder_that_is_away_at_the_start_is_waited_for_and_not_made(station: Process) -> None:
+    flagged = station.root / "flagged"
+    flagged.rename(station.root / "disk")
+    with overridden(station, *EAGER):
+        station.start(wait=False)
+        named(station, "folder_missing", "error")
+        assert not flagged.exists()
+        put(station, "a.jpg")
+        (station.root / "disk").rename(flagged)
+        station.wait_until(lambda: station.count() == 1)
+        gone(station, "folder_missing")
+        assert station.stop()[0] == 0
+        assert station.audit()["ok"]
+
+
 # ------------------------------------------------------------------------------------------ disks
 
 
@@ -163,6 +219,7 @@ def test_a_disk_that_runs_full_pauses_the_station_whose_watchdog_hears_of_it_all
         small_disk(station.root / "flagged", 8 * MB),
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel,
     ):
+        assert crackwatch("init", station.root).returncode == 0
         channel.bind(str(tmp_path / "notify"))
         channel.settimeout(30)
         station.start(

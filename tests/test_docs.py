@@ -233,7 +233,7 @@ def test_the_changelog_begins_with_this_version() -> None:
 
 def test_every_problem_that_a_station_can_have_is_explained() -> None:
     told = r'(?:SystemFault|\.report)\(\s*"([a-z_]+)"|^(?:[A-Z_, ]+)(?:: Final)? = ((?:"[a-z_]+"(?:, )?)+)'
-    modules = ("belonging", "conditions", "heartbeat", "driftwatch")
+    modules = ("belonging", "own_places", "conditions", "heartbeat", "driftwatch")
     codes = {code for code, _ in _FAULTS.values()}
     for file in (ROOT / "crackwatch").rglob("*.py"):
         for code, constants in re.findall(told, file.read_text(), re.MULTILINE):

@@ -74,6 +74,8 @@ def command(
     from crackwatch.belonging import OwnInbox
     from crackwatch.config_file import require_inbox
     from crackwatch.errors import EXIT_DONE, EXIT_FOUND, UsageError
+    from crackwatch.own_places import OwnPlaces
+    from crackwatch.store.newest import in_file
 
     if (take_in_changed and not repair) or ((dry_run or by) and not (repair or accepted)):
         raise UsageError("there is nothing to repair", "Give --repair, or --accept WHAT, as well.")
@@ -81,6 +83,8 @@ def command(
     # an inbox that is not mounted would look as if all that it holds were gone
     folders = settings.folders
     OwnInbox(os.fsencode(folders.inbox), folders.state, settings.file.parent).check()
+    # and so would one of the folders that they are moved to
+    OwnPlaces(settings, in_file(settings.database_file, settings.station.name)).check_all()
     mended: dict[str, Any] | None = None
     if repair or accepted:
         outcome, mended = _repaired(
@@ -144,7 +148,7 @@ def _repaired(
     from crackwatch.inbox import NamePolicy
     from crackwatch.repair import chooser, plan
 
-    with doorway(settings, dry_run=dry_run) as door:
+    with doorway(settings, dry_run=dry_run, places=folders_of(settings)) as door:
         outcome = _audited(settings, full=full)
         rows = door.rows.of_rows([each.id for each in outcome.findings if each.id is not None])
         steps = plan(

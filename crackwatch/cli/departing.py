@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from crackwatch.departures import Departed, Departing
+    from crackwatch.domain import Place
     from crackwatch.filing.leaving import Leaver
     from crackwatch.settings import Settings
     from crackwatch.store.departures import Departures
@@ -26,16 +27,18 @@ class Doorway:
 
 
 @contextlib.contextmanager
-def doorway(settings: Settings, *, dry_run: bool) -> Iterator[Doorway]:
+def doorway(settings: Settings, *, dry_run: bool, places: Collection[Place]) -> Iterator[Doorway]:
     """Opens books and folders; with ``dry_run`` for looking only, and nothing is resumed.
 
-    Raises LockedError while another process moves pictures, SystemFault where the inbox is not
-    there, SettingsError, StoreError.
+    ``places`` are those that pictures are to leave. Raises LockedError while another process moves
+    pictures, SystemFault where the inbox or the folder of one of these is not there, or another
+    station's; SettingsError, StoreError.
     """
-    from crackwatch import belonging, departures, logs
+    from crackwatch import belonging, departures, logs, own_places
     from crackwatch.config_file import require_inbox
     from crackwatch.filing.leaving import Leaver
     from crackwatch.housekeeping import folders_of, spared, tell
+    from crackwatch.store import newest
     from crackwatch.store.departures import Departures
     from crackwatch.store.engine import open_reader, open_writer
 
@@ -48,9 +51,12 @@ def doorway(settings: Settings, *, dry_run: bool) -> Iterator[Doorway]:
     )
     own.check()
     file = settings.database_file
+    standing = own_places.OwnPlaces(settings, newest.in_file(file, settings.station.name)).check
+    for place in places:
+        standing(place)
     engine = open_reader(file) if dry_run else open_writer(file)
     rows = Departures(engine, settings.station.name, **spared(settings))
-    leaver = Leaver(folders, own.check)
+    leaver = Leaver(folders, own.check, standing)
     departing = departures.Departing(rows, leaver, lambda each: tell(log, leaver, each))
     if dry_run:
         yield Doorway(rows, leaver, departing, [])

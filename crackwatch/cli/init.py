@@ -17,13 +17,20 @@ if TYPE_CHECKING:
 
 @click.command(epilog="Example: crackwatch init /srv/station-1")
 @click.argument("folder", metavar="[DIR]", default=".", type=click.Path(path_type=Path))
-def command(folder: Path) -> None:
+@click.option(
+    "--take-over",
+    is_flag=True,
+    help="Adopt flagged, archive and quarantine also where they are another station's, which is no "
+    "more and whose place this one takes.",
+)
+def command(folder: Path, take_over: bool) -> None:
     """Make a station in DIR: folders, config.toml, database, starter model.
 
     Run again it makes what is missing and changes nothing that is there, except that it adopts an
-    inbox that is not marked as this station's: mount it first.
+    inbox, and folders for flagged, archived and quarantined pictures, that are not marked as this
+    station's: mount their disks first.
     """
-    from crackwatch import config_file, packaged
+    from crackwatch import config_file, own_places, packaged
     from crackwatch.errors import UsageError
 
     folder = folder.absolute()
@@ -55,7 +62,10 @@ def command(folder: Path) -> None:
     installed = install_starter(registry, packaged.starter())
     if installed:
         _say(f"installed model {installed}")
+    if not take_over:
+        own_places.require_free(settings)
     _adopt(settings)
+    _adopt_places(settings)
     program = "crackwatch"
     if not shutil.which(program) and Path(sys.argv[0]).name == program:
         program = sys.argv[0]  # as `make run` calls it: not on the PATH
@@ -81,6 +91,30 @@ def _adopt(settings: Settings) -> None:
             f"          it was that of {before.name!r}, since {before.adopted_at}: a station that "
             "still uses it waits from now on"
         )
+
+
+def _adopt_places(settings: Settings) -> None:
+    """The same of the folders that pictures are moved to."""
+    from crackwatch import own_places
+    from crackwatch.escaping import path_text
+    from crackwatch.store.newest import in_file
+
+    newest = in_file(settings.database_file, settings.station.name)
+    for place, folder in own_places.folders_of(settings).items():
+        adoption = own_places.adopt(place, folder, settings.folders.state, settings.station.name)
+        if adoption is None:
+            continue
+        key, where = own_places.KEYS[place], path_text(folder)
+        _say(f"marked    {where}{os.sep} as this station's {key} folder")
+        if adoption.before is not None:
+            _say(
+                f"          it was that of {adoption.before.name!r}, since {adoption.before.adopted_at}"
+            )
+        if not own_places.seen_there(folder, newest(place)):
+            _say(
+                "          none of the pictures that were filed there last is in it: if its disk is "
+                "not mounted, mount it and run init again"
+            )
 
 
 def _say(text: str) -> None:

@@ -86,7 +86,7 @@ def command(
         raise UsageError("--all and PATH exclude each other", "Give one of them.")
     begin, end = _span(settings, since, until)
     user = who(by)
-    with doorway(settings, dry_run=dry_run) as door:
+    with doorway(settings, dry_run=dry_run, places=[Place.QUARANTINED]) as door:
         folders = settings.folders
         ids = None
         if path:

@@ -56,7 +56,8 @@ def command(config: str | None, dry_run: bool, trust_clock: bool, output_format:
     from crackwatch.retention import Retention
 
     policy = policy_of(settings)
-    with doorway(settings, dry_run=dry_run) as door:
+    limited = [place for place, limits in policy.limits.items() if limits.any]
+    with doorway(settings, dry_run=dry_run, places=limited) as door:
         outcomes = Retention(
             door.rows,
             policy,

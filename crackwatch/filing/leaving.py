@@ -28,13 +28,19 @@ class Leaver:
     """Carries out departures from the places in ``folders``, each an absolute folder.
 
     ``folders`` has the inbox under KEPT. ``check`` raises SystemFault unless that inbox is the
-    station's own and mounted. Every method raises SystemFault for a fault of the station.
+    station's own and mounted, ``standing`` unless the folder of that place is. Every method raises SystemFault for a fault of the station.
     """
 
-    def __init__(self, folders: Mapping[Place, bytes], check: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        folders: Mapping[Place, bytes],
+        check: Callable[[], None],
+        standing: Callable[[Place], None] = lambda _: None,
+    ) -> None:
         self._folders = dict(folders)
         self._inbox = self._folders[Place.KEPT]
         self._check = check
+        self._standing = standing
         self._dirty: set[bytes] = set()
 
     def path(self, each: Departure) -> bytes:
@@ -76,6 +82,7 @@ class Leaver:
     def _give_back(self, each: Departure) -> DepartureResult:
         source, target = self.path(each), self.target(each)
         self._check()
+        self._standing(each.place)
         if not os.path.lexists(source):
             if not self._is_copy(target, each):
                 return DepartureResult.GONE
@@ -170,6 +177,7 @@ class Leaver:
         path, gone = self.path(each), self._gone(each)
         if each.place is Place.KEPT:
             self._check()
+        self._standing(each.place)
         if not os.path.lexists(gone):
             if not self._has_size(path, each):
                 there = os.path.lexists(path)

@@ -51,7 +51,9 @@ class Mover:
     """Moves files out of one inbox, and remembers which folders are to be synced.
 
     ``folders`` maps each place to its absolute folder. ``check`` raises SystemFault where the folder
-    at the inbox's path is not the inbox: what is not there is then not gone.
+    at the inbox's path is not the inbox: what is not there is then not gone. ``standing`` raises it
+    where that of a place is not the station's: a picture moved there would lie below a mount point.
+    It is asked once between two calls of ``sync``, and before any folder is made.
     """
 
     def __init__(
@@ -59,26 +61,37 @@ class Mover:
         inbox: bytes,
         folders: dict[Place, bytes],
         check: Callable[[], None] = lambda: None,
+        standing: Callable[[Place], None] = lambda _: None,
     ) -> None:
         self._inbox = inbox
         self._check = check
+        self._standing = standing
+        self._sure: set[Place] = set()  # asked for since the last ``sync``
         self._folders = folders
         self._dirty: set[bytes] = set()
 
     def file(self, demand: Demand) -> Filed:
         """Does what the row says, or finds that it was done before. Raises SystemFault."""
         try:
+            if demand.place not in self._sure:
+                self._standing(demand.place)
+                self._sure.add(demand.place)
             if demand.place is Place.DELETED:
                 return self._give_up(demand)
             return self._move(demand)
+        except SystemFault:
+            self._sure.clear()
+            raise
         except OSError as exc:
             if exc.errno in inbox_module.SYSTEM_ERRNOS:
+                self._sure.clear()
                 raise _fault(exc, self._folders.get(demand.place, self._inbox)) from exc
             # rights, names too long or impossible there: this file's trouble, not the station's
             return Filed(MoveResult.REFUSED, self._why_refused(demand, exc))
 
     def sync(self) -> None:
         """Makes every rename since the last call durable, once a folder. Raises SystemFault."""
+        self._sure.clear()
         try:
             # a destination's name must be safe before the source's absence is
             self._sync_destinations()
@@ -153,6 +166,7 @@ class Mover:
             self._touched(source, destination)
             self._write_sidecar(demand, destination)
             return Filed(MoveResult.DONE)
+        self._standing(demand.place)
         return self._missing(source, MoveResult.GONE)
 
     def _missing(self, source: bytes, otherwise: MoveResult) -> Filed:
@@ -352,6 +366,8 @@ class Mover:
         that of the sidecar. Beside a destination that is there, it is that which decides: it may be
         the row's own copy, and its sidecar one that cannot be read just now."""
         folder = os.path.dirname(destination)
+        if not os.path.isdir(folder):
+            self._standing(demand.place)  # its disk may have gone since the batch began
         try:
             self._make_folder(folder)
         except (FileExistsError, NotADirectoryError):

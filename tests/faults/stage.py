@@ -21,11 +21,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from crackwatch import belonging
+from crackwatch import belonging, own_places
 from crackwatch.audit import Auditor
 from crackwatch.config_file import load
 from crackwatch.domain import Place
-from crackwatch.inbox import MARKER, OWN_PREFIX, NamePolicy
+from crackwatch.inbox import FOLDER_MARKER, MARKER, OWN_PREFIX, NamePolicy
 from crackwatch.registry import Registry
 from crackwatch.store import migrate
 from crackwatch.store.audits import AuditBooks
@@ -166,6 +166,8 @@ class Stage:
             scene.folder(name).mkdir(parents=True)
         migrate.upgrade(scene.database)
         belonging.adopt(scene.inbox, scene.root / "state", "faults")
+        for place, folder in scene.folders().items():
+            own_places.adopt(place, folder, scene.root / "state", "faults")
         return scene
 
     def empty(self, scenario: Scenario) -> Scene:
@@ -252,7 +254,7 @@ def wrong(
         name
         for name in files(scene)
         if os.path.basename(name).startswith(os.fsdecode(OWN_PREFIX))
-        and os.path.basename(name) != os.fsdecode(MARKER)
+        and os.fsencode(os.path.basename(name)) not in (MARKER, FOLDER_MARKER)
     ]
     problems += [f"left over: {name}" for name in leftovers]
     return problems
