@@ -14,12 +14,12 @@ import re
 import stat
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 from crackwatch.audited import Finding
-from crackwatch.domain import OVERLAY_SUFFIX, Departure, DepartureKind, Place
+from crackwatch.domain import OVERLAY_SUFFIX, Departure, DepartureKind, Fingerprint, Place
 from crackwatch.errors import UsageError
-from crackwatch.escaping import path_bytes
+from crackwatch.escaping import path_bytes, path_text
 from crackwatch.filing import sidecars
 from crackwatch.inbox import OWN_PREFIX, NamePolicy
 
@@ -40,6 +40,13 @@ class Step:
     why: str = ""
     departure: Departure | None = None  # of what is taken in
     wanted: bytes = b""  # the name that it would have in the inbox
+
+
+class Disks(Protocol):
+    """What the books know of the disks that arrivals were on: see ``store.audits``."""
+
+    def devices(self, ids: Sequence[int]) -> Mapping[int, int]: ...
+    def kept_on(self, device: int) -> Sequence[bytes]: ...
 
 
 def chooser(texts: Sequence[str], findings: Sequence[Finding]) -> Callable[[Finding], bool]:
@@ -76,6 +83,7 @@ def plan(
     policy: NamePolicy,
     sources: Mapping[int, bytes],
     *,
+    disks: Disks | None = None,
     accepts: Callable[[Finding], bool] | None = None,
     accept_only: bool = False,
     changed: bool = False,
@@ -83,11 +91,12 @@ def plan(
     """A step for each finding. ``folders`` has the inbox under KEPT; ``sources`` are rows' by id.
 
     ``accepts`` limits what is accepted to what a person named, and vouches for that; without it, the
-    files of a folder that is empty or not there are left: it may not be mounted. With
+    files of a folder that is empty, not there, or on another disk than its pictures were on are
+    left: it may not be mounted. ``disks`` is asked for the last. With
     ``accept_only`` nothing else is done. ``changed``: files that are not what was inspected are
     taken in as well.
     """
-    lost = {place for place, folder in folders.items() if _is_lost(folder)}
+    looks = _Looks(folders, disks, [each.id for each in findings if each.kind == "missing"])
     steps: list[Step] = []
     for each in findings:
         place = next(
@@ -96,7 +105,7 @@ def plan(
         if place is None:
             steps.append(Step("leave", each, "it lies in no folder of this station"))
         elif each.kind == "missing":
-            steps.append(_missing(each, accepts, lost=place in lost))
+            steps.append(_missing(each, accepts, looks.away(each, place)))
         elif accept_only:
             steps.append(Step("leave", each, "only what --accept names was asked for"))
         elif each.kind == "changed" and not changed:
@@ -106,17 +115,17 @@ def plan(
     return steps
 
 
-def _missing(each: Finding, accepts: Callable[[Finding], bool] | None, *, lost: bool) -> Step:
+def _missing(each: Finding, accepts: Callable[[Finding], bool] | None, away: bytes | None) -> Step:
     if accepts is not None:
         if accepts(each):
             return Step("accept", each)
         return Step("leave", each, "it is not among what --accept names")
-    if lost:
+    if away is not None:
         return Step(
             "leave",
             each,
-            "its folder is empty or not there: is it not mounted? If all that is really gone: "
-            "--accept FOLDER",
+            f"{path_text(away)} is empty, not there, or not the disk that it was on: is something "
+            "not mounted? If all that is really gone: --accept FOLDER",
         )
     if each.id is None or os.path.lexists(each.path):
         return Step("leave", each, "something else stands under its name: move that away first")
@@ -184,6 +193,51 @@ def _is_reason(path: bytes) -> bool:
     except (OSError, ValueError, RecursionError):
         return False
     return isinstance(document, dict) and list(document) == sidecars.KEYS
+
+
+class _Looks:
+    """Whether folders look as they do when a disk is away; each is asked once."""
+
+    def __init__(
+        self, folders: Mapping[Place, bytes], disks: Disks | None, ids: Sequence[int | None]
+    ) -> None:
+        self._folders = folders
+        self._disks = disks
+        self._recorded = disks.devices([id for id in ids if id is not None]) if disks else {}
+        self._lost: dict[bytes, bool] = {}
+        self._now: dict[int, int] = {}  # what a recorded device is numbered today
+
+    def away(self, each: Finding, place: Place) -> bytes | None:
+        """The folder of a missing file that may not be mounted; None where nothing says so."""
+        root = self._folders[place]
+        folder = os.path.dirname(each.path)
+        while folder != root and not os.path.isdir(folder):
+            folder = os.path.dirname(folder)
+        if folder not in self._lost:
+            self._lost[folder] = _is_lost(folder)
+        if self._lost[folder]:
+            return folder
+        # only of a file of the inbox do the books know the disk: that of its arrival
+        recorded = self._recorded.get(each.id or 0) if place is Place.KEPT else None
+        if recorded is not None and self._today(recorded) != _device(folder):
+            return folder
+        return None
+
+    def _today(self, recorded: int) -> int:
+        """Devices may be numbered anew at a reboot: other files of the same one tell."""
+        if recorded not in self._now:
+            sources = self._disks.kept_on(recorded) if self._disks else []
+            inbox = self._folders[Place.KEPT]
+            found = (_device(os.path.join(inbox, source)) for source in sources)
+            self._now[recorded] = next((each for each in found if each is not None), recorded)
+        return self._now[recorded]
+
+
+def _device(path: bytes) -> int | None:
+    try:
+        return Fingerprint.of(os.lstat(path)).device
+    except OSError:
+        return None
 
 
 def _is_lost(folder: bytes) -> bool:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from crackwatch.cli import execute
+from tests.disks import another_file_system, mounted
 from tests.station import Station, jpeg
 
 DAY = "2026-11-23"
@@ -89,6 +92,60 @@ def test_a_folder_that_may_not_be_mounted_is_not_accepted_as_lost(
     flagged.rmdir()
     assert audit("--repair", status=1)["vanished"] == 0
     assert audit("--accept", str(flagged), status=0)["vanished"] == 2
+
+
+def kept(station: Station, *names: str) -> None:
+    for seed, name in enumerate(names):
+        station.put(name, jpeg(dark=False, seed=seed))
+    station.inspect(*names)
+
+
+def test_a_disk_below_the_inbox_that_may_not_be_mounted_is_not_accepted_as_lost(
+    station: Station, audit: Any
+) -> None:
+    """The inbox itself is there, and so are other pictures in it."""
+    kept(station, "a.jpg", "camera/b.jpg", "camera/day/c.jpg")
+    camera = station.inbox / "camera"
+    camera.rename(station.root / "disk")
+    camera.mkdir()  # what lies below the mount
+    told = audit("--repair", status=1)
+    assert (told["repair"]["accepted"], told["vanished"]) == ([], 0)
+    assert {each["id"] for each in told["repair"]["left"]} == {2, 3}
+    assert f"{camera} is empty" in told["repair"]["left"][0]["why"]
+    camera.rmdir()
+    (station.root / "disk").rename(camera)
+    assert audit("--repair", status=0)["kept"] == 3
+    shutil.rmtree(camera)
+    camera.mkdir()
+    assert audit("--accept", str(camera), status=0)["vanished"] == 2
+
+
+def test_files_that_were_on_another_disk_than_their_folder_is_on_are_left(
+    station: Station, audit: Any
+) -> None:
+    """Its mount point went with it, or something was written there meanwhile."""
+    with another_file_system(station.inbox) as disk:
+        (station.inbox / "camera").mkdir()
+        with mounted("--bind", disk, station.inbox / "camera", skip="needs the right to mount"):
+            kept(station, "a.jpg", "b.jpg", "camera/c.jpg")
+    (station.inbox / "b.jpg").unlink()
+    (station.inbox / "camera" / "other.txt").write_text("not empty")
+    told = audit("--repair", status=1)
+    assert [each["id"] for each in told["repair"]["accepted"]] == [2]
+    assert [each["id"] for each in told["repair"]["left"]] == [3]
+    shutil.rmtree(station.inbox / "camera")
+    assert [each["id"] for each in audit("--repair", status=1)["repair"]["left"]] == [3]
+    assert audit("--accept", "3", status=0)["vanished"] == 2
+
+
+def test_a_disk_that_is_numbered_anew_after_a_reboot_is_the_same(
+    station: Station, audit: Any
+) -> None:
+    kept(station, "a.jpg", "b.jpg")
+    with closing(sqlite3.connect(station.database)) as books, books:
+        books.execute("UPDATE inspections SET device = 4711")
+    (station.inbox / "b.jpg").unlink()
+    assert audit("--repair", status=0)["vanished"] == 1
 
 
 def test_files_that_no_row_explains_are_taken_in(station: Station, audit: Any) -> None:

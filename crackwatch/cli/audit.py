@@ -147,6 +147,7 @@ def _repaired(
     from crackwatch.housekeeping import folders_of
     from crackwatch.inbox import NamePolicy
     from crackwatch.repair import chooser, plan
+    from crackwatch.store.audits import AuditBooks
 
     with doorway(settings, dry_run=dry_run, places=folders_of(settings)) as door:
         outcome = _audited(settings, full=full)
@@ -156,6 +157,7 @@ def _repaired(
             folders_of(settings),
             NamePolicy(settings.files.patterns, recursive=settings.files.recursive),
             {id: each.source for id, each in rows.items()},
+            disks=AuditBooks(settings.database_file, settings.station.name),
             accepts=chooser(accepted, outcome.findings) if accepted else None,
             accept_only=not repair,
             changed=changed,

@@ -28,7 +28,8 @@ class Leaver:
     """Carries out departures from the places in ``folders``, each an absolute folder.
 
     ``folders`` has the inbox under KEPT. ``check`` raises SystemFault unless that inbox is the
-    station's own and mounted, ``standing`` unless the folder of that place is. Every method raises SystemFault for a fault of the station.
+    station's own and mounted, ``standing`` unless the folder of that place is. Every method raises
+    SystemFault for a fault of the station.
     """
 
     def __init__(

@@ -117,6 +117,27 @@ class AuditBooks:
             )
             return {entry.destination: entry for entry in found if entry.destination is not None}
 
+    def devices(self, ids: Sequence[int]) -> dict[int, int]:
+        """The file system that each of these arrivals was on, by its number then."""
+        return {id: entry.fingerprint.device for id, entry in self.by_ids(ids).items()}
+
+    def kept_on(self, device: int) -> list[bytes]:
+        """The newest kept files that were on this file system when they arrived: their names."""
+        row = inspections.c
+        query = (
+            select(row.source)
+            .where(
+                row.released_at.is_(None),
+                row.station == self._station,
+                row.place == Place.KEPT.value,
+                row.device == device,
+            )
+            .order_by(row.id.desc())
+            .limit(_NAMES_AT_ONCE)
+        )
+        with self._reading() as connection:
+            return list(connection.scalars(query))
+
     def departing(self) -> list[Departure]:
         """Files that are leaving their places, or were when a process died. Raises SystemFault."""
         return Departures(self._engine, self._station).open()
