@@ -18,7 +18,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Final
 
-from crackwatch import belonging, champion, inbox, locking, logs, own_places, suspects
+from crackwatch import belonging, champion, inbox, locking, logs, naming, own_places, suspects
 from crackwatch.arrivals import gate as gate_module
 from crackwatch.arrivals.intake import Intake
 from crackwatch.arrivals.known import Known
@@ -45,7 +45,7 @@ from crackwatch.marked import Marker
 from crackwatch.pipeline import Pipeline
 from crackwatch.registry import Registry
 from crackwatch.settings import Settings
-from crackwatch.store import newest, quarantined
+from crackwatch.store import newest, quarantined, renaming
 from crackwatch.store.books import Books
 from crackwatch.store.departures import Departures
 from crackwatch.store.engine import open_writer
@@ -117,6 +117,7 @@ class Daemon:
         gate_module.ignore_lease_signal()
         engine = open_writer(settings.database_file)
         self._books = Books(engine, settings.station.name)
+        self._settle_name(lambda name: renaming.recorded_as(engine, name))
         self._own_places(lambda place: newest.newest_in(engine, settings.station.name, place))
         tell_starting(folders.state, self._started_at)
         registry = Registry(folders.models)
@@ -250,6 +251,16 @@ class Daemon:
             heart=heart,
             working_day=self._working_day,
         )
+
+    def _settle_name(self, recorded_as: naming.RecordedAs) -> None:
+        """Raises UsageError where the station bore another name when it recorded its rows."""
+        try:
+            naming.require_same(self._settings, recorded_as)
+            naming.remember(self._settings)
+        except SystemFault as fault:
+            if fault.code != belonging.UNREADABLE:
+                raise
+            # who the station is cannot be read: the intake waits for that, and says so
 
     def _own_places(self, filed_last: own_places.Newest) -> None:
         """The folders that pictures are moved to: made where the station never had one.

@@ -85,12 +85,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "decoding": {"images", "inbox", "runtime", "scales", "settings", "views"},
     "marked": {"filing", "images", "inbox", "score_map"},
     "belonging": {"inbox"},
+    "naming": {"belonging", "settings"},
     "own_places": {"belonging", "health", "inbox", "settings"},
     "conditions": {"health", "settings"},
     "daemon": {
         "arrivals", "batching", "belonging", "champion", "conditions", "decoding", "filing",
         "health", "heartbeat", "housekeeping", "images", "inbox", "inspector", "locking", "logs",
-        "marked", "own_places", "pipeline", "registry", "settings", "store", "suspects", "telling",
+        "marked", "naming", "own_places", "pipeline", "registry", "settings", "store", "suspects", "telling",
     },
     "telling": {
         "arrivals", "driftwatch", "health", "heartbeat", "inspector", "scales", "settings", "store",
@@ -146,7 +147,7 @@ DOORS: dict[str, set[str]] = {
               "training.worker"},
     "tensorflow": {"training.fitting", "training.quiet"},
     "sqlalchemy": {"store.audits", "store.books", "store.departures", "store.drift", "store.engine", "store.heartbeats",
-                   "store.inspected", "store.newest", "store.photographs", "store.quarantined", "store.recent", "store.reports", "store.reviews", "store.schema", "store.standing"},
+                   "store.inspected", "store.newest", "store.photographs", "store.quarantined", "store.recent", "store.renaming", "store.reports", "store.reviews", "store.schema", "store.standing"},
     "alembic": {"store.migrate"},
     "pydantic": {"config_file", "settings", "registry.card"},
     "pydantic_core": {"config_file"},

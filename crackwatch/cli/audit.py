@@ -74,17 +74,22 @@ def command(
     from crackwatch.belonging import OwnInbox
     from crackwatch.config_file import require_inbox
     from crackwatch.errors import EXIT_DONE, EXIT_FOUND, UsageError
+    from crackwatch.naming import require_same
     from crackwatch.own_places import OwnPlaces
+    from crackwatch.store.engine import open_reader
     from crackwatch.store.newest import in_file
+    from crackwatch.store.renaming import recorded_as
 
     if (take_in_changed and not repair) or ((dry_run or by) and not (repair or accepted)):
         raise UsageError("there is nothing to repair", "Give --repair, or --accept WHAT, as well.")
     require_inbox(settings)
+    file = settings.database_file
+    require_same(settings, lambda name: recorded_as(open_reader(file), name))
     # an inbox that is not mounted would look as if all that it holds were gone
     folders = settings.folders
     OwnInbox(os.fsencode(folders.inbox), folders.state, settings.file.parent).check()
     # and so would one of the folders that they are moved to
-    OwnPlaces(settings, in_file(settings.database_file, settings.station.name)).check_all()
+    OwnPlaces(settings, in_file(file, settings.station.name)).check_all()
     mended: dict[str, Any] | None = None
     if repair or accepted:
         outcome, mended = _repaired(

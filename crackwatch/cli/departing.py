@@ -32,13 +32,13 @@ def doorway(settings: Settings, *, dry_run: bool, places: Collection[Place]) -> 
 
     ``places`` are those that pictures are to leave. Raises LockedError while another process moves
     pictures, SystemFault where the inbox or the folder of one of these is not there, or another
-    station's; SettingsError, StoreError.
+    station's; UsageError where rows bear another name; SettingsError, StoreError.
     """
-    from crackwatch import belonging, departures, logs, own_places
+    from crackwatch import belonging, departures, logs, naming, own_places
     from crackwatch.config_file import require_inbox
     from crackwatch.filing.leaving import Leaver
     from crackwatch.housekeeping import folders_of, spared, tell
-    from crackwatch.store import newest
+    from crackwatch.store import newest, renaming
     from crackwatch.store.departures import Departures
     from crackwatch.store.engine import open_reader, open_writer
 
@@ -51,6 +51,7 @@ def doorway(settings: Settings, *, dry_run: bool, places: Collection[Place]) -> 
     )
     own.check()
     file = settings.database_file
+    naming.require_same(settings, lambda name: renaming.recorded_as(open_reader(file), name))
     standing = own_places.OwnPlaces(settings, newest.in_file(file, settings.station.name)).check
     for place in places:
         standing(place)
