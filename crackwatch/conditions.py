@@ -23,6 +23,8 @@ from crackwatch.settings import Settings
 DISK_LOW: Final = "disk_low"  # intake pauses
 DISK_SCARCE: Final = "disk_scarce"  # a warning: nothing of the station's own grows there
 READONLY: Final = "database_readonly"
+UNOPENABLE: Final = "database_unopenable"
+UNREACHABLE: Final = "folder_unreachable"
 GROWING: Final = "quarantine_growing"
 LEASES: Final = "lease_refused"
 
@@ -71,7 +73,8 @@ class Conditions:
         self._quarantined_since = quarantined_since
         self._monotonic = monotonic
         self._low = self._scarce = False
-        self._readonly = self._paused = False
+        self._books_closed: str | None = None  # the problem that was told of them
+        self._paused = False
         self._next_s = self._next_quarantine_s = 0.0
 
     def tend(self) -> None:
@@ -79,6 +82,7 @@ class Conditions:
         now = self._monotonic()
         if now >= self._next_s:
             self._next_s = now + _EVERY_S
+            self._tend_folders()
             self._tend_disks()
             self._tend_books()
             self._tend_leases()
@@ -94,6 +98,24 @@ class Conditions:
         self._low = bool(short)
         if short:
             raise SystemFault(DISK_LOW, self._in_words(short), "Intake pauses. " + _MAKE_ROOM)
+
+    def _tend_folders(self) -> None:
+        """A folder that is there, but cannot even be asked how it is, is of no use to anybody."""
+        refused = [
+            f"{path_text(os.fsencode(folder))} ({exc.strerror})"
+            for folder in self._folders()
+            if (exc := _refusal(folder)) is not None
+        ]
+        if not refused:
+            self._board.clear(UNREACHABLE)
+            return
+        self._board.report(
+            UNREACHABLE,
+            "warning",
+            f"folders of the station that cannot be reached: {', '.join(refused)}",
+            "Look at their disk or share (dmesg), and at this user's rights on the folders above "
+            "them. It clears by itself.",
+        )
 
     def _tend_disks(self) -> None:
         try:
@@ -129,7 +151,7 @@ class Conditions:
             try:
                 used.setdefault(folder.stat().st_dev, []).append(folder)
             except OSError:
-                continue  # missing or out of reach, which is told elsewhere
+                continue  # missing, which is told elsewhere, or out of reach
         found = []
         for folders in used.values():
             try:
@@ -173,26 +195,38 @@ class Conditions:
 
     def _tend_books(self) -> None:
         """Before the next picture finds it out: a station may be idle all night."""
+        found = self._closed_books()
+        code = found[0] if found else None
+        if self._books_closed is not None and code != self._books_closed:
+            self._board.clear(self._books_closed)
+            if code is None:
+                self._cleared()
+        self._books_closed = code
+        if found is not None:
+            code, message, remedy = found
+            self._board.report(code, "error", message, remedy)
+
+    def _closed_books(self) -> tuple[str, str, str] | None:
+        """Why nothing can be recorded: code, message and remedy. None if nothing is known against it."""
         file = self._settings.database_file
-        closed = [
-            path
-            for path in (file.parent, file)
-            if path.exists() and not os.access(path, os.W_OK, effective_ids=True)
-        ]
-        if closed:
-            self._readonly = True
-            self._board.report(
-                READONLY,
-                "error",
-                f"{path_text(os.fsencode(closed[0]))}: cannot be written to, so nothing can be "
-                "recorded",
-                "Mount its disk for writing (a disk that fails is turned read-only: dmesg), or give "
-                "this user its rights; inspection goes on by itself then.",
-            )
-        elif self._readonly:
-            self._readonly = False
-            self._cleared()
-            self._board.clear(READONLY)
+        for path in (file.parent, file):
+            name = path_text(os.fsencode(path))
+            refusal = _refusal(path)
+            if refusal is not None:
+                return (
+                    UNOPENABLE,
+                    f"{name}: cannot be looked at ({refusal.strerror}), so nothing can be recorded",
+                    "Look at its disk or share (dmesg), and at this user's rights on the folders "
+                    "above it; inspection goes on by itself then.",
+                )
+            if os.access(path, os.F_OK) and not os.access(path, os.W_OK, effective_ids=True):
+                return (
+                    READONLY,
+                    f"{name}: cannot be written to, so nothing can be recorded",
+                    "Mount its disk for writing (a disk that fails is turned read-only: dmesg), or "
+                    "give this user its rights; inspection goes on by itself then.",
+                )
+        return None
 
     # ------------------------------------------------------------------- quarantine and leases
 
@@ -232,3 +266,14 @@ class Conditions:
             "does. Where the file system has no leases, raise [watch] settle_s above the longest "
             "pause of a writer.",
         )
+
+
+def _refusal(path: Path) -> OSError | None:
+    """Why it cannot be told whether the path is there; None where it can be."""
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as exc:
+        return exc
+    return None

@@ -56,8 +56,12 @@ from crackwatch.telling import Teller, tell_starting
 EXIT_INTERNAL: Final = 70  # a fault in crackwatch itself (sysexits.h): the service manager restarts
 
 _CRASHED = "crackwatch itself is at fault: one of its threads died"
+_REPORT_IT = "Its log says where; please report it."
 _TURN_S = 0.5  # between two looks at signals, watchers and status
 _STATUS_S = 1.0
+# Threads that have not ended so long after they were told to are left behind by a process that ends
+# for a fault: every step of theirs may be cut off, as by a power cut. Within TimeoutStopSec.
+_END_WITHIN_S = 15.0
 # A batch that nothing joins for so long closes: several times what a camera's burst leaves between
 # two files, and little of what a person notices.
 _QUIET_S = 0.01
@@ -104,7 +108,7 @@ class Daemon:
                 self._build(once=once)
                 status = self._work(wake, once=once)
                 if status:
-                    status_module.tell_end(state, _CRASHED, "Its log says where; please report it.")
+                    status_module.tell_end(state, _CRASHED, _REPORT_IT)
                 return status
             except CrackwatchError as exc:
                 status_module.tell_end(state, exc.problem, exc.remedy)
@@ -316,6 +320,18 @@ class Daemon:
             threshold=self._inspector.judging.rule.threshold,
             once=once,
         )
+        threads = [
+            threading.Thread(target=self._intake_thread, args=(once,), name="intake"),
+            threading.Thread(target=self._inspector_thread, name="inspector"),
+        ]
+        # whatever is raised here must end those as well: without it the process would live on with
+        # nobody who hears a signal or tells a status, and its lock would be another's to take
+        with self._watched("main"):
+            self._tend(threads, wake, once=once)
+        return self._end(threads)
+
+    def _tend(self, threads: list[threading.Thread], wake: int, *, once: bool) -> None:
+        """The main thread's work, from recovery until the inspector has ended."""
         # ready to work, and told so before the recovery: a full disk may hold that up for hours, and
         # a service manager that gives up waiting would only begin it again
         notify("READY=1")
@@ -326,10 +342,6 @@ class Daemon:
         self._inspector.guarded(self._load_books)
         if moves:
             self._log.info("recovered", moves=moves)
-        threads = [
-            threading.Thread(target=self._intake_thread, args=(once,), name="intake"),
-            threading.Thread(target=self._inspector_thread, name="inspector"),
-        ]
         if not once:
             self._sentinel.tend()
         for thread in threads:
@@ -349,7 +361,6 @@ class Daemon:
                 self._teller.tend_scale()
                 self._teller.tell_status()
                 next_status_s = time.monotonic() + _STATUS_S
-        return self._end(threads)
 
     def _begin_stop(self, why: str) -> None:
         self._log.info("stopping", why=why)
@@ -361,20 +372,41 @@ class Daemon:
         self._queue.drain()
 
     def _end(self, threads: list[threading.Thread]) -> int:
+        """Waits for the threads, then tidies up: the lock is not given back before they have ended."""
         self._intake.stop()
-        for thread in threads:
-            thread.join()
-        self._sentinel.stop()
-        self._workers.shutdown()
-        self._journal.close()
+        self._queue.drain()
+        begun = [thread for thread in threads if thread.ident is not None]
+        if self._failure is None:
+            for thread in begun:
+                thread.join()
+        else:
+            self._wait_for_the_end_of(begun)
+        with self._watched("main"):
+            self._sentinel.stop()
+            self._workers.shutdown()
+            self._journal.close()
+            if self._failure is None:
+                # a run with --once has no other moment to tell of its pictures
+                self._teller.tend_drift(due=True)
         if isinstance(self._failure, CrackwatchError):
             raise self._failure
         if self._failure is not None:
             return EXIT_INTERNAL
-        # a run with --once has no other moment to tell of its pictures
-        self._teller.tend_drift(due=True)
         self._log.info("stopped")
         return 0
+
+    def _wait_for_the_end_of(self, threads: list[threading.Thread]) -> None:
+        """After a fault: those that do not end in time end with the process, here and now."""
+        until_s = time.monotonic() + _END_WITHIN_S
+        for thread in threads:
+            thread.join(max(0.0, until_s - time.monotonic()))
+        hanging = [thread.name for thread in threads if thread.is_alive()]
+        if hanging:
+            self._log.error("threads_left_behind", threads=hanging, waited_s=_END_WITHIN_S)
+            state = self._settings.folders.state
+            status_module.tell_end(state, _CRASHED, _REPORT_IT)
+            status_module.clear(state)
+            os._exit(EXIT_INTERNAL)
 
     # ------------------------------------------------------------------------------- intake
 
@@ -440,7 +472,7 @@ class Daemon:
         try:
             yield
         except BaseException as exc:  # noqa: BLE001 (the top of a thread: logged, then the end)
-            self._failure = exc
+            self._failure = self._failure or exc  # the first: others may follow from it
             if not isinstance(exc, CrackwatchError):
                 self._log.exception("thread_died", thread=name)
             self._stop.set()

@@ -20,7 +20,7 @@ from crackwatch import champion
 from crackwatch.arrivals.intake import Intake
 from crackwatch.batching import BatchQueue
 from crackwatch.domain import Batch
-from crackwatch.errors import ModelDisagrees, ModelError, SystemFault
+from crackwatch.errors import ModelDisagrees, ModelError, StoreError, SystemFault, UsageError
 from crackwatch.health.board import Board
 from crackwatch.heartbeat import Heart
 from crackwatch.housekeeping import FAILED as HOUSE_PROBLEM
@@ -204,7 +204,7 @@ class Inspector:
         try:
             if self._housekeeping.tend(quiet=quiet):
                 self._board.clear(HOUSE_PROBLEM)
-        except SystemFault as fault:
+        except (SystemFault, StoreError, UsageError) as fault:
             self._board.report(HOUSE_PROBLEM, "warning", fault.problem, fault.remedy)
 
     def _recover(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -39,6 +40,33 @@ def as_an_ordinary_user() -> Iterator[Path]:
             yield Path(folder)
         finally:
             os.seteuid(0)
+
+
+def bound_by_rights(command: list[str]) -> list[str]:
+    """``command`` as rights bind it, whoever runs the tests: for root, without what root may do.
+
+    Skips the test where root cannot give that up.
+    """
+    if os.geteuid() != 0:
+        return command
+    if shutil.which("setpriv") is None:
+        pytest.skip("to run something as root whom rights bind needs setpriv")
+    return ["setpriv", "--bounding-set=-all", "--inh-caps=-all", *command]
+
+
+@contextmanager
+def out_of_reach(folder: Path) -> Iterator[None]:
+    """``folder``, and all below it, as whoever is bound by rights finds it: not to be looked into."""
+    before = folder.stat()
+    if os.geteuid() == 0:
+        os.chown(folder, _NOBODY, _NOBODY)
+    folder.chmod(0o700 if os.geteuid() == 0 else 0)
+    try:
+        yield
+    finally:
+        folder.chmod(before.st_mode & 0o777)
+        if os.geteuid() == 0:
+            os.chown(folder, before.st_uid, before.st_gid)
 
 
 @contextmanager

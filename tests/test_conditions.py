@@ -19,7 +19,7 @@ from crackwatch.domain import Fingerprint
 from crackwatch.errors import StoreError, SystemFault
 from crackwatch.health.board import Board
 from crackwatch.store.quarantined import quarantined_since
-from tests.disks import as_an_ordinary_user, read_only, small_disk
+from tests.disks import as_an_ordinary_user, out_of_reach, read_only, small_disk
 from tests.station import Station, jpeg
 
 MB = 1_000_000
@@ -175,6 +175,33 @@ def test_books_without_the_right_to_write_are_told() -> None:
         assert bench.look() == {"database_readonly": "error"}
         bench.settings.database_file.chmod(0o644)
         assert bench.look() == {}
+
+
+def test_folders_that_cannot_be_reached_are_named_until_they_can_be() -> None:
+    with as_an_ordinary_user() as above:
+        folder = above / "station"
+        folder.mkdir()
+        bench = Bench(folder, "[limits]\nmin_free_bytes = 1")
+        with out_of_reach(folder):
+            assert bench.look() == {"database_unopenable": "error", "folder_unreachable": "warning"}
+            assert f"{folder / 'state'}: cannot be looked at" in bench.message(
+                "database_unopenable"
+            )
+            assert f"{folder / 'flagged'} (Permission denied)" in bench.message(
+                "folder_unreachable"
+            )
+        assert bench.look() == {}
+
+
+def test_books_that_can_be_reached_again_but_not_written_are_another_problem() -> None:
+    with as_an_ordinary_user() as above:
+        folder = above / "station"
+        folder.mkdir()
+        bench = Bench(folder, "[limits]\nmin_free_bytes = 1")
+        with out_of_reach(folder):
+            bench.look()
+        bench.settings.database_file.chmod(0o444)
+        assert bench.look() == {"database_readonly": "error"}
 
 
 def test_what_the_inspector_told_of_the_books_is_not_cleared_by_a_look_at_them(

@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from crackwatch import images, packaged, synthetic
+from crackwatch import images, locking, packaged, synthetic
 from crackwatch.health.board import Board
 from crackwatch.health.status import read as read_status
 from crackwatch.telling import state_of
@@ -421,6 +421,65 @@ def test_a_database_locked_by_another_process_only_delays(station: Process) -> N
     station.wait_until(lambda: station.count() == 1)
     station.wait_until(lambda: not station.status()["problems"])
     assert station.stop()[0] == 0
+
+
+# A station of which the main thread dies of something that nobody foresaw, once a picture is recorded.
+# The intake's thread ends when it is told to, or only so many seconds later.
+ITS_MAIN_THREAD_DIES = """
+import sys, time
+from crackwatch import daemon
+from crackwatch.arrivals.intake import Intake
+from crackwatch.cli import main
+from crackwatch.conditions import Conditions
+from crackwatch.inspector import Inspector
+
+daemon._END_WITHIN_S = 3.0
+late_s = float(sys.argv.pop(1))
+work, tend, today = Intake.run, Conditions.tend, Inspector.today
+inspected = []
+
+def run(intake):
+    work(intake)
+    time.sleep(late_s)
+
+def count(inspector):
+    inspected[:] = today(inspector)
+    return today(inspector)
+
+def fail(conditions):
+    if any(inspected):
+        raise OSError(116, "Stale file handle")
+    tend(conditions)
+
+Intake.run, Conditions.tend, Inspector.today = run, fail, count
+main()
+"""
+
+
+@pytest.mark.parametrize("late_s", [0, 1.5, 600])
+def test_whatever_ends_the_main_thread_ends_the_process_and_the_lock_is_held_until_then(
+    station: Process, late_s: float
+) -> None:
+    station.command = [sys.executable, "-c", ITS_MAIN_THREAD_DIES, str(late_s)]
+    station.start()
+    assert station.child is not None
+    (station.inbox / "a.jpg").write_bytes(drawn(1)[0])
+    if late_s:
+        station.wait_until(lambda: "thread_died" in station.log.read_text())
+        assert locking.holder(station.root / "state" / "lock") == station.child.pid
+    assert station.child.wait(30) == 70, station.log.read_text()
+    said = station.log.read_text()
+    assert '"thread": "main"' in said and "Stale file handle" in said
+    assert ("threads_left_behind" in said) == (late_s == 600)
+    status = station.status()
+    assert status["state"] == "stopped"
+    assert [each["code"] for each in status["problems"]] == ["ended"]
+    station.command = COMMAND
+    (station.inbox / "b.jpg").write_bytes(drawn(1, seed=1)[0])
+    station.start()
+    station.wait_until(lambda: station.count() == 2)
+    assert station.stop()[0] == 0
+    assert station.audit()["ok"]
 
 
 def test_the_state_tells_a_pause_from_a_trouble_that_work_goes_on_beside() -> None:

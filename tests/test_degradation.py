@@ -18,7 +18,14 @@ import pytest
 
 from crackwatch import belonging, packaged
 from crackwatch.inbox import FOLDER_MARKER, MARKER
-from tests.disks import mounted, read_only, small_disk, unmount
+from tests.disks import (
+    bound_by_rights,
+    mounted,
+    out_of_reach,
+    read_only,
+    small_disk,
+    unmount,
+)
 from tests.test_daemon import Process, crackwatch, drawn, overridden, station
 
 __all__ = ["station"]  # fixtures
@@ -272,6 +279,29 @@ def test_books_that_turn_read_only_pause_the_station_until_they_can_be_written(
     assert row["outcome"] in ("normal", "anomaly")
     assert station.stop()[0] == 0
     assert logged(station, "problem", "database_readonly")
+
+
+def test_a_station_whose_folders_are_out_of_reach_for_a_while_waits_and_goes_on(
+    station: Process,
+) -> None:
+    station.command = bound_by_rights(station.command)
+    with overridden(station, *EAGER):
+        station.start()
+        with station.log.open() as log, out_of_reach(station.root.parent):
+            said = ""
+            deadline = time.monotonic() + 60
+            while '"code": "database_unopenable"' not in said:
+                assert station.child is not None and station.child.poll() is None, said
+                assert time.monotonic() < deadline, said
+                said += log.read()
+                time.sleep(0.1)
+        put(station, "a.jpg")
+        station.wait_until(lambda: station.count() == 1)
+        station.wait_until(lambda: logged(station, "problem_cleared", "database_unopenable"))
+        station.wait_until(lambda: logged(station, "problem_cleared", "folder_unreachable"))
+        station.wait_until(lambda: not station.status()["problems"])
+        assert station.stop()[0] == 0
+        assert station.audit()["ok"]
 
 
 def test_a_quarantine_that_grows_is_named(station: Process) -> None:

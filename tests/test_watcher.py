@@ -229,3 +229,25 @@ def test_an_inbox_that_is_deleted_is_a_problem_until_it_is_back(
         wait_until(lambda: [each.code for each in tended.board.problems()] == ["watcher_lost"], 10)
         inbox.mkdir()
         wait_until(lambda: not tended.board.problems() and tended.sentinel.kind is not None, 10)
+
+
+def test_where_no_thread_can_be_started_it_is_tried_again_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    board = Board()
+    sentinel = Sentinel(os.fsencode(tmp_path), "auto", Listener(), board, recursive=True)  # type: ignore[arg-type]
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refused)
+        sentinel.tend()
+    assert sentinel.kind is None
+    assert "can't start new thread" in next(
+        each.message for each in board.problems() if each.code == "watcher_lost"
+    )
+    sentinel._next_try_s = 0.0
+    sentinel.tend()
+    assert sentinel.kind == "inotify"
+    assert not board.problems()
+    sentinel.stop()

@@ -7,6 +7,7 @@ folder itself, because ``Observer.is_alive()`` stays true when an emitter or the
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 from collections.abc import Callable
@@ -131,14 +132,16 @@ class Watcher:
         )
 
     def start(self) -> None:
-        """Begins to listen. Raises OSError (watch limit reached, inbox missing)."""
+        """Begins to listen. Raises OSError (watch limit reached, inbox missing, no more threads)."""
         logging.getLogger("watchdog").addHandler(self._overflow)
         try:
             if self._descriptor is not None:
                 self._descriptor.start()
             self._observer.start()
-        except BaseException:
+        except BaseException as exc:
             logging.getLogger("watchdog").removeHandler(self._overflow)
+            if isinstance(exc, RuntimeError):  # "can't start new thread"
+                raise OSError(errno.EAGAIN, str(exc)) from exc
             raise
 
     def stop(self) -> None:

@@ -113,7 +113,11 @@ class Registry:
     def folder_of(self, model_id: str) -> Path:
         """Where a model's files are. Raises ModelMissing if there is no such model."""
         folder = self.folder / checked_id(model_id)
-        if not folder.is_dir() or folder.is_symlink():
+        try:
+            there = folder.is_dir() and not folder.is_symlink()
+        except OSError as exc:
+            raise cannot("read", folder, exc) from exc
+        if not there:
             raise ModelMissing(
                 f"{self.folder}: no model {model_id}",
                 "'crackwatch models list' shows what there is.",

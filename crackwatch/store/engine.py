@@ -169,10 +169,11 @@ def _sqlite_name(exc: DatabaseError) -> str:
 def _require(file: Path) -> None:
     try:
         there = file.is_file()
-    except PermissionError as exc:
-        raise StoreError(
-            f"{file}: {exc.strerror}", "Run this as the user that the station runs as."
-        ) from exc
+    except OSError as exc:
+        remedy = "Look at the disk or the share that holds it, then try again."
+        if isinstance(exc, PermissionError):
+            remedy = "Run this as the user that the station runs as."
+        raise StoreError(f"{file}: {exc.strerror}", remedy) from exc
     if not there:
         raise StoreError(
             f"{file}: there is no database here",
