@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -27,11 +27,13 @@ UNOPENABLE: Final = "database_unopenable"
 UNREACHABLE: Final = "folder_unreachable"
 GROWING: Final = "quarantine_growing"
 LEASES: Final = "lease_refused"
+UNREADABLE: Final = "unreadable_file"
 
 _EVERY_S = 5.0
 _QUARANTINE_EVERY_S = 10.0
 _AGAIN = 1.1  # times the limit that must be free again: one picture more or less is no change
 _HOUR = timedelta(hours=1)
+_NAMED = 3  # of the files that cannot be read
 _MAKE_ROOM = (
     "Make room there, or lower [limits] min_free_bytes. It clears by itself when there is a tenth "
     "more than the limit."
@@ -53,7 +55,8 @@ class Disk:
 class Conditions:
     """``tend`` by one thread, often; ``require_room`` by the one that inspects.
 
-    ``cleared`` is called when something that pauses inspection is over.
+    ``cleared`` is called when something that pauses inspection is over. ``unread`` gives the files of
+    the inbox that cannot be read, and why.
     """
 
     def __init__(
@@ -64,6 +67,7 @@ class Conditions:
         leaseless: Callable[[], bool],
         cleared: Callable[[], None] = lambda: None,
         quarantined_since: QuarantinedSince,
+        unread: Callable[[], Sequence[tuple[bytes, str]]] = tuple,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._settings = settings
@@ -71,6 +75,7 @@ class Conditions:
         self._leaseless = leaseless
         self._cleared = cleared
         self._quarantined_since = quarantined_since
+        self._unread = unread
         self._monotonic = monotonic
         self._low = self._scarce = False
         self._books_closed: str | None = None  # the problem that was told of them
@@ -86,6 +91,7 @@ class Conditions:
             self._tend_disks()
             self._tend_books()
             self._tend_leases()
+            self.tell_unread()
         if now >= self._next_quarantine_s:
             self._next_quarantine_s = now + _QUARANTINE_EVERY_S
             self._tend_quarantine()
@@ -265,6 +271,25 @@ class Conditions:
             "Let the station own the files, or give it CAP_LEASE, as systemd/crackwatch.service "
             "does. Where the file system has no leases, raise [watch] settle_s above the longest "
             "pause of a writer.",
+        )
+
+    def tell_unread(self) -> None:
+        """Says now which files of the inbox cannot be read, or that there are none any more."""
+        found = self._unread()
+        if not found:
+            self._board.clear(UNREADABLE)
+            return
+        inbox = os.fsencode(self._settings.folders.inbox)
+        named = ", ".join(
+            f"{path_text(os.path.join(inbox, source))} ({why})" for source, why in found[:_NAMED]
+        )
+        more = f" and {len(found) - _NAMED:,} more" if len(found) > _NAMED else ""
+        self._board.report(
+            UNREADABLE,
+            "error",
+            f"files of the inbox that the disk does not give, {len(found):,}: {named}{more}",
+            "Look at the disk or share (dmesg); or take them out of the inbox and have them written "
+            "again. Each is tried again every ten minutes at least; the others are inspected.",
         )
 
 

@@ -73,6 +73,7 @@ _INBOX_FAULTS = (
     belonging.FOREIGN,
     belonging.UNREADABLE,
     "inbox_io",
+    inbox.PARTLY_UNREADABLE,
 )
 
 
@@ -199,6 +200,7 @@ class Daemon:
             quarantined_since=lambda since: quarantined.quarantined_since(
                 settings.database_file, settings.station.name, since
             ),
+            unread=lambda: self._intake.unread_files(),
         )
         self._intake = Intake(
             self._inbox,
@@ -387,6 +389,7 @@ class Daemon:
             self._journal.close()
             if self._failure is None:
                 # a run with --once has no other moment to tell of its pictures
+                self._conditions.tell_unread()
                 self._teller.tend_drift(due=True)
         if isinstance(self._failure, CrackwatchError):
             raise self._failure

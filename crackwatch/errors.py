@@ -17,6 +17,8 @@
     ├── StoreError                  exit 5: the database cannot be used
     │   └── StoreVersionError       exit 5: not migrated, or newer than this program
     └── SystemFault                 exit 5 or 2: intake pauses, says why, tries again: never the picture's fault
+        ├── ReadFault               one file of the inbox cannot be read: its place on the disk, or all of it
+        └── PartlyUnreadable        a walk came to its end, but had to pass over parts of the inbox
 
     Unreadable                      a picture's own fault: it is quarantined with this reason
     Unsettled                       the file changed while it was read: it goes back to wait
@@ -129,6 +131,25 @@ class SystemFault(CrackwatchError):
         self.code = code
         if code.startswith("database"):
             self.exit_status = EXIT_NO_DATABASE
+
+
+class ReadFault(SystemFault):
+    """One file of the inbox could not be read. ``why`` is what the system said."""
+
+    def __init__(self, code: str, problem: str, remedy: str, *, why: str) -> None:
+        super().__init__(code, problem, remedy)
+        self.why = why
+
+
+class PartlyUnreadable(SystemFault):
+    """All of the inbox was looked at, except ``sources``, some of what had to be passed over.
+
+    What lies below those is not known: it may be there or not.
+    """
+
+    def __init__(self, code: str, problem: str, remedy: str, *, sources: tuple[bytes, ...]) -> None:
+        super().__init__(code, problem, remedy)
+        self.sources = sources
 
 
 class Unreadable(Exception):

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import NoReturn
 
 from crackwatch.domain import Fingerprint, QuarantineReason
-from crackwatch.errors import SystemFault, Unreadable, Unsettled
+from crackwatch.errors import PartlyUnreadable, ReadFault, SystemFault, Unreadable, Unsettled
 from crackwatch.escaping import path_text
 
 OWN_PREFIX = b".crackwatch-"  # what crackwatch itself puts into folders of others
@@ -49,6 +49,11 @@ SYSTEM_ERRNOS = frozenset(
         errno.EBUSY,
     }
 )
+
+# Among these, what ails the machine and says nothing of the file or folder that was asked for.
+MACHINE_WIDE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT})
+
+PARTLY_UNREADABLE = "inbox_partly_unreadable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,8 +175,12 @@ def look_through(
     None each time a stretch of a folder has been gone through, whatever was in it: the caller's
     moment to do something else. Holds one open folder a level, however many files there are, and
     goes MAX_DEPTH levels down. What is left alone is told to the callback. A folder that vanishes
-    meanwhile ends its part of the walk. Raises SystemFault where the inbox cannot be listed.
+    meanwhile ends its part of the walk.
+
+    Raises SystemFault where the inbox cannot be listed. A folder or file in it that the disk does not
+    give is passed over; PartlyUnreadable is raised then, once all the rest has been gone through.
     """
+    passed_over = _PassedOver(inbox)
     try:
         stack = [_Listing(b"", os.scandir(inbox))]
     except OSError as exc:
@@ -183,7 +192,7 @@ def look_through(
             entry = next(listing.ahead, None)
             if entry is None:
                 if listing.failed is not None:
-                    _end_early(inbox, listing, left_alone)
+                    _end_early(inbox, listing, left_alone, passed_over)
                 if listing.ended:
                     stack.pop().entries.close()
                     continue
@@ -202,7 +211,7 @@ def look_through(
             except FileNotFoundError:
                 continue
             except OSError as exc:
-                _refuse(exc, left_alone, source)
+                _refuse(exc, left_alone, source, passed_over)
                 continue
             if stat.S_ISDIR(status.st_mode):
                 if policy.silent(entry.name) or not policy.recursive:
@@ -215,7 +224,7 @@ def look_through(
                 except FileNotFoundError:
                     continue
                 except OSError as exc:
-                    _refuse(exc, left_alone, source)
+                    _refuse(exc, left_alone, source, passed_over)
                 continue
             if policy.silent(entry.name):
                 continue
@@ -224,6 +233,41 @@ def look_through(
                 left_alone(LeftAlone(source, why))
                 continue
             yield Entry(source, Fingerprint.of(status))
+    passed_over.tell()
+
+
+_NAMED_MAX = 20  # of what was passed over; a dead disk must not fill the memory
+
+
+@dataclass(slots=True)
+class _PassedOver:
+    """What a walk could not look at, for the disk does not give it."""
+
+    inbox: bytes
+    sources: list[bytes] = field(default_factory=list)
+    first_why: str = ""
+    count: int = 0
+
+    def add(self, source: bytes, why: str) -> None:
+        self.first_why = self.first_why or why
+        self.count += 1
+        if len(self.sources) < _NAMED_MAX:
+            self.sources.append(source)
+
+    def tell(self) -> None:
+        """Raises PartlyUnreadable if there was anything."""
+        if not self.count:
+            return
+        first = path_text(os.path.join(self.inbox, self.sources[0]))
+        others = f"; so can {self.count - 1:,} others not" if self.count > 1 else ""
+        raise PartlyUnreadable(
+            PARTLY_UNREADABLE,
+            f"{first}: cannot be looked at: {self.first_why}{others}. What lies there is not "
+            "inspected, all the rest of the inbox is",
+            "Look at its disk or share (dmesg), or take it out of the inbox; it is tried again by "
+            "itself.",
+            sources=tuple(self.sources),
+        )
 
 
 def _close_all(stack: list[_Listing]) -> None:
@@ -231,19 +275,36 @@ def _close_all(stack: list[_Listing]) -> None:
         each.entries.close()
 
 
-def _end_early(inbox: bytes, listing: _Listing, left_alone: Callable[[LeftAlone], None]) -> None:
+def _end_early(
+    inbox: bytes,
+    listing: _Listing,
+    left_alone: Callable[[LeftAlone], None],
+    passed_over: _PassedOver,
+) -> None:
     """What is told of a folder whose listing ``failed`` in the middle."""
     exc, listing.failed = listing.failed, None
     assert exc is not None
     if not listing.prefix:
         raise inbox_fault(inbox, exc) from exc
     if not isinstance(exc, FileNotFoundError):
-        _refuse(exc, left_alone, listing.prefix[:-1])
+        _refuse(exc, left_alone, listing.prefix[:-1], passed_over)
 
 
-def _refuse(exc: OSError, left_alone: Callable[[LeftAlone], None], source: bytes) -> None:
+def _refuse(
+    exc: OSError,
+    left_alone: Callable[[LeftAlone], None],
+    source: bytes,
+    passed_over: _PassedOver,
+) -> None:
+    if exc.errno in MACHINE_WIDE:
+        raise SystemFault(
+            "inbox_io",
+            f"the inbox: {path_text(source)}: cannot be looked at: {exc.strerror}",
+            "Look at the machine's memory, and at its limits on open files.",
+        ) from exc
     if exc.errno in SYSTEM_ERRNOS:
-        raise SystemFault("inbox_io", f"the inbox: {exc.strerror}", "Look at the disk.") from exc
+        passed_over.add(source, exc.strerror or str(exc))
+        return
     left_alone(LeftAlone(source, f"cannot be opened: {exc.strerror}"))
 
 
@@ -317,8 +378,8 @@ def read(folder_fd: int, source: bytes, expected: Fingerprint, max_bytes: int) -
     """Reads a settled picture once; hash and classification use these very bytes.
 
     Raises Unsettled if it is gone, is no regular file any more, or is not (or does not stay) as
-    ``expected``; Unreadable(OVERSIZE) above ``max_bytes``; SystemFault for the station's faults;
-    PermissionError where this user may not read it.
+    ``expected``; Unreadable(OVERSIZE) above ``max_bytes``; ReadFault where the disk does not give it,
+    SystemFault for other faults of the station; PermissionError where this user may not read it.
     """
     try:
         descriptor = open_beneath(folder_fd, source)
@@ -337,9 +398,7 @@ def read(folder_fd: int, source: bytes, expected: Fingerprint, max_bytes: int) -
         if Fingerprint.of(os.fstat(descriptor)) != expected or len(data) != before.st_size:
             raise Unsettled("it changed while it was read")
     except OSError as exc:
-        raise SystemFault(
-            "read_failed", f"the inbox: reading failed: {exc.strerror}", "Look at the disk."
-        ) from exc
+        raise _read_fault(exc, source, "reading") from exc
     finally:
         os.close(descriptor)
     return Content(data, hashlib.sha256(data).digest(), expected)
@@ -368,9 +427,22 @@ def sha256_of(descriptor: int) -> bytes:
 
 def _translate_open(exc: OSError, source: bytes) -> NoReturn:
     if exc.errno in SYSTEM_ERRNOS:
-        raise SystemFault(
-            "read_failed", f"the inbox: opening failed: {exc.strerror}", "Look at the disk."
-        ) from exc
+        raise _read_fault(exc, source, "opening") from exc
     if exc.errno in (errno.EACCES, errno.EPERM):
         raise PermissionError(exc.errno, exc.strerror, source) from exc
     raise Unsettled(f"it cannot be opened any more: {exc.strerror}") from exc
+
+
+def _read_fault(exc: OSError, source: bytes, what: str) -> SystemFault:
+    problem = f"the inbox: {path_text(source)}: {what} failed: {exc.strerror}"
+    if exc.errno in MACHINE_WIDE:
+        return SystemFault(
+            "read_failed", problem, "Look at the machine's memory, and at its limits on open files."
+        )
+    return ReadFault(
+        "read_failed",
+        problem,
+        "Look at the disk or share (dmesg). Other pictures are tried as well; if this is the only one "
+        "that cannot be read, take it out of the inbox and have it written again.",
+        why=exc.strerror or str(exc),
+    )

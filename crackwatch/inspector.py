@@ -35,6 +35,8 @@ _LOOK_UP_S = 0.5
 _ONCE_GIVES_UP_S = 60.0  # --once does not wait for ever for a disk to become free
 _REFUSED_AGAIN_S = 30.0
 _CHAMPION_AGAIN_S = 60.0
+_UNREAD_AGAIN_S = 600.0  # a sector that fails costs a disk many seconds each time
+_READ_FAILED = "read_failed"
 
 T = TypeVar("T")
 
@@ -90,6 +92,7 @@ class Inspector:
         self._next_refused_s = 0.0
         self._awake = threading.Event()  # the cause of a pause may be gone
         self._unvouched = False  # something was judged since the last beat
+        self._unread_fault: SystemFault | None = None  # nothing could be read since
 
     def recover(self) -> int:
         """Finishes every move that an earlier process recorded; how many there were."""
@@ -115,6 +118,8 @@ class Inspector:
             self._vouch()
         if self._once and self._heart.failing:
             raise ModelDisagrees(*self._heart.complaint)
+        if self._once and self._unread_fault is not None:
+            raise self._unread_fault
 
     def wake(self) -> None:
         """A cause of a pause seems to be gone: it is tested again at once. For any thread."""
@@ -150,6 +155,7 @@ class Inspector:
         for arrival, why in done.refused:
             self._log.warning("left_alone", source=arrival.source, why=why)
             self._intake.finished(arrival.source)
+        self._put_aside(done)
         self.last_batch_at = datetime.now(UTC)
         self._count(done)
         self._log.info(
@@ -166,6 +172,20 @@ class Inspector:
             classify_ms=round(done.classify_s * 1e3, 1),
             record_ms=round(done.record_s * 1e3, 1),
         )
+
+    def _put_aside(self, done: Inspected) -> None:
+        """What the disk does not give waits by itself, so that nothing has to wait for it."""
+        was_dead, fault = self._unread_fault is not None, self._pipeline.reads.fault
+        self._unread_fault = fault
+        for arrival, why in done.unread:
+            self._log.warning("not_read", source=arrival.source, why=why)
+            most_s = _UNREAD_AGAIN_S if fault is None else _PAUSE_MAX_S
+            self._intake.unread(arrival, why, most_s)
+        if fault is not None:
+            self._board.report(fault.code, "error", fault.problem, fault.remedy)
+        elif was_dead:
+            self._board.clear(_READ_FAILED)
+            self._intake.read_again()
 
     def _file(self) -> None:
         """Carries out the moves that are owed; those that were refused now and then again."""
@@ -196,6 +216,10 @@ class Inspector:
         self._file()
         if self._pipeline.owes:
             self._pipeline.close()
+        if self._unread_fault is not None and not self._intake.holds_unread():
+            self._pipeline.reads.forget()  # what could not be read is gone
+            self._unread_fault = None
+            self._board.clear(_READ_FAILED)
 
     def _keep_house(self, *, quiet: bool) -> None:
         """Whatever keeps pictures from being deleted must not keep others from being inspected."""
@@ -371,7 +395,8 @@ class Inspector:
                     return None
                 pause_s = min(pause_s * 2, _PAUSE_MAX_S)
             else:
-                self._board.clear_all(*faults)
+                standing = {self._unread_fault.code} if self._unread_fault else set()
+                self._board.clear_all(*(faults - standing))
                 return done
 
     def _paused(self, for_s: float) -> bool:

@@ -34,10 +34,11 @@ from crackwatch.domain import (
     ReviewBand,
     Verdict,
 )
-from crackwatch.errors import ModelDisagrees, SystemFault, Unreadable, Unsettled
+from crackwatch.errors import ModelDisagrees, ReadFault, SystemFault, Unreadable, Unsettled
 from crackwatch.examining import Emit, examine
 from crackwatch.inbox import Content
 from crackwatch.runtime import Classifier
+from crackwatch.unread import Reads
 from crackwatch.verdict import place_of
 from crackwatch.views import Decoded, LightMeter, Rule, Seen, judged, see
 
@@ -106,6 +107,7 @@ class Inspected:
     recorded: Recorded
     unsettled: tuple[tuple[Arrival, bool], ...]  # (arrival, its end is missing)
     refused: tuple[tuple[Arrival, str], ...]  # this user may not read it
+    unread: tuple[tuple[Arrival, str], ...]  # the disk does not give it, and why
     read_s: float
     classify_s: float
     record_s: float
@@ -143,6 +145,12 @@ class _Refused:
     why: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Unread:
+    arrival: Arrival
+    why: str
+
+
 @dataclass(slots=True)
 class _Done:
     """What became of the arrivals of a batch, before anything is recorded."""
@@ -151,6 +159,7 @@ class _Done:
     spoiled: list[Draft] = field(default_factory=list)
     unsettled: list[tuple[Arrival, bool]] = field(default_factory=list)
     refused: list[tuple[Arrival, str]] = field(default_factory=list)
+    unread: list[tuple[Arrival, str]] = field(default_factory=list)
 
 
 class Pipeline:
@@ -204,6 +213,7 @@ class Pipeline:
         self._condemned = dict(condemned or {})
         self._progress = progress
         self._clock = clock
+        self.reads = Reads()
         self._owed: deque[Filing] = deque()  # recorded, not yet moved
         self._refused: list[Filing] = []  # tried, and to be tried again later
         self._unsynced: list[Closing] = []  # moved, the folders not yet synced
@@ -218,7 +228,8 @@ class Pipeline:
         """Reads, classifies, judges and records a batch. Nothing is moved yet: see ``file``.
 
         Raises SystemFault, and may then be called again with the same batch: until the commit
-        nothing has happened, and after it the files are known.
+        nothing has happened, and after it the files are known. Files that cannot be read are no such
+        fault while others can be: see ``unread``.
         """
         started = self._clock()
         timed = _Timed(judging.classifier, self._clock, self._progress)
@@ -252,6 +263,7 @@ class Pipeline:
             recorded,
             tuple(done.unsettled),
             tuple(done.refused),
+            tuple(done.unread),
             read_s,
             timed.spent_s,
             self._clock() - classified,
@@ -262,6 +274,7 @@ class Pipeline:
     ) -> _Done:
         """Reads, decodes and scores: several threads decode while this one waits for the model."""
         self._journal.begin([arrival.source for arrival in arrivals])
+        self.reads.begin(arrivals)
         whole = _Done()
         # in order: the rows of a batch stand in the order in which its pictures settled
         for outcome, scores in examine(
@@ -285,16 +298,20 @@ class Pipeline:
                     whole.unsettled.append((outcome.arrival, outcome.incomplete))
                 case _Refused():
                     whole.refused.append((outcome.arrival, outcome.why))
+                case _Unread():
+                    whole.unread.append((outcome.arrival, outcome.why))
         self._journal.end()
+        self.reads.judge()
         return whole
 
     def _look_at(
         self, arrival: Arrival, emit: Emit, model_mm_per_px: float | None
-    ) -> _Readable | Draft | _Unsettled | _Refused:
+    ) -> _Readable | Draft | _Unsettled | _Refused | _Unread:
         self._progress()
         sha256: bytes | None = None
         try:
             content = self._read_one(arrival.source, arrival.fingerprint)
+            self.reads.read(arrival)
             sha256 = content.sha256
             then, reason = self._condemned.get(arrival.source, (None, None))
             if reason is not None and then == arrival.fingerprint:
@@ -305,6 +322,9 @@ class Pipeline:
             return _Unsettled(arrival, incomplete=False)
         except PermissionError as exc:
             return _Refused(arrival, f"cannot be opened: {exc.strerror}")
+        except ReadFault as fault:
+            self.reads.failed(arrival, fault)
+            return _Unread(arrival, fault.why)
         except Unreadable as exc:
             if exc.reason in _MAY_STILL_GROW and not arrival.waited:
                 return _Unsettled(arrival, incomplete=True)

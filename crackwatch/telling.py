@@ -33,7 +33,7 @@ _COUNT_EVERY_S = 10.0
 _REVIEW_EVERY_S = 60.0
 
 # errors that a person must mend while everything else is inspected and filed
-_WORK_GOES_ON = frozenset({"move_refused"})
+_WORK_GOES_ON = frozenset({"move_refused", "unreadable_file", "inbox_partly_unreadable"})
 
 
 def state_of(problems: Sequence[Problem]) -> State:

@@ -42,6 +42,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "second_look": {"runtime", "tiling", "verdict"},
     "views": {"examining", "runtime", "second_look", "verdict"},
     "batching": set(),
+    "unread": set(),
     "likeness": set(),
     "inbox": set(),
     # what can be asked of any model, and of its card
@@ -62,7 +63,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "reporting.render_promise": {"bounds", "promise"},
     # the parts brought together, each in one place
     "agreement": {"registry", "runtime"},
-    "pipeline": {"examining", "inbox", "runtime", "verdict", "views"},  # its adapters are Protocols
+    # its adapters are Protocols
+    "pipeline": {"examining", "inbox", "runtime", "unread", "verdict", "views"},
     "heartbeat": {"agreement", "health", "pipeline", "registry"},
     "champion": {"agreement", "pipeline", "registry", "runtime", "settings", "views"},
     "audited": set(),

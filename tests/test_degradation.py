@@ -290,7 +290,7 @@ def test_a_station_whose_folders_are_out_of_reach_for_a_while_waits_and_goes_on(
         with station.log.open() as log, out_of_reach(station.root.parent):
             said = ""
             deadline = time.monotonic() + 60
-            while '"code": "database_unopenable"' not in said:
+            while "folder_unreachable" not in said or "database_unopenable" not in said:
                 assert station.child is not None and station.child.poll() is None, said
                 assert time.monotonic() < deadline, said
                 said += log.read()
@@ -302,6 +302,142 @@ def test_a_station_whose_folders_are_out_of_reach_for_a_while_waits_and_goes_on(
         station.wait_until(lambda: not station.status()["problems"])
         assert station.stop()[0] == 0
         assert station.audit()["ok"]
+
+
+# A station on a disk with places that cannot be read: files named bad*, folders named dead*, for as
+# long as the file named by the first argument is there.
+ITS_DISK_HAS_BAD_PLACES = """
+import errno, os, sys
+from crackwatch.cli import main
+
+while_there = sys.argv.pop(1)
+read, scandir = os.read, os.scandir
+
+def is_bad(path, what):
+    name = os.path.basename(os.fsencode(path))
+    return name.startswith(what) and os.path.exists(while_there)
+
+def failing_read(descriptor, size):
+    if is_bad(os.readlink(f"/proc/self/fd/{descriptor}"), b"bad"):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+    return read(descriptor, size)
+
+def failing_scandir(path="."):
+    if not isinstance(path, int) and is_bad(path, b"dead"):
+        raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN))
+    return scandir(path)
+
+os.read, os.scandir = failing_read, failing_scandir
+main()
+"""
+
+
+@pytest.fixture
+def worn(station: Process) -> Path:
+    """The file whose absence mends the station's disk."""
+    there = station.root / "bad-places"
+    there.touch()
+    station.command = [sys.executable, "-c", ITS_DISK_HAS_BAD_PLACES, str(there)]
+    return there
+
+
+def test_a_file_that_the_disk_does_not_give_is_named_and_holds_nobody_up(
+    station: Process, worn: Path
+) -> None:
+    put(station, "bad.jpg")
+    station.start(wait=False)
+    station.wait_until(lambda: problem(station, "read_failed") is not None)
+    found = problem(station, "read_failed")
+    assert found is not None and "bad.jpg: reading failed: Input/output error" in found["message"]
+    put(station, "a.jpg", seed=1)
+    station.wait_until(lambda: station.count() == 1)
+    named(station, "unreadable_file", "error")
+    gone(station, "read_failed")
+    assert station.status()["state"] == "unhealthy"
+    assert station.status()["inbox_pending"] == 1
+    found = problem(station, "unreadable_file")
+    assert found is not None and f"{station.inbox}/bad.jpg (Input/output error)" in found["message"]
+    put(station, "b.jpg", seed=2)  # alone in its batch
+    station.wait_until(lambda: station.count() == 2)
+    worn.unlink()
+    station.wait_until(lambda: station.count() == 3)
+    gone(station, "unreadable_file")
+    assert station.status()["state"] == "running"
+    assert {row["outcome"] for row in station.rows()} <= {"normal", "anomaly"}
+    assert station.stop()[0] == 0
+    assert station.audit()["ok"]
+
+
+def test_a_file_that_cannot_be_read_and_is_taken_away_is_no_problem_any_more(
+    station: Process, worn: Path
+) -> None:
+    put(station, "bad.jpg")
+    station.start(wait=False)
+    station.wait_until(lambda: problem(station, "unreadable_file") is not None)
+    assert station.status()["state"] == "paused"  # nothing else was there to be read
+    (station.inbox / "bad.jpg").unlink()
+    station.wait_until(lambda: not station.status()["problems"])
+    assert station.status()["state"] == "running"
+    assert station.stop()[0] == 0
+
+
+def test_a_disk_that_gives_no_file_pauses_the_station_until_it_does(
+    station: Process, worn: Path
+) -> None:
+    for index in range(5):
+        put(station, f"bad{index}.jpg", seed=index)
+    station.start(wait=False)
+    named(station, "read_failed", "error")
+    time.sleep(5)
+    assert station.status()["state"] == "paused"
+    assert station.count() == 0
+    worn.unlink()
+    station.wait_until(lambda: station.count() == 5)
+    station.wait_until(lambda: not station.status()["problems"])
+    assert station.stop()[0] == 0
+    assert station.audit()["ok"]
+
+
+def test_behind_a_dead_folder_all_is_inspected_and_what_is_in_it_once_it_is_back(
+    station: Process, worn: Path
+) -> None:
+    for folder in ("before", "dead", "last"):
+        (station.inbox / folder).mkdir()
+        put(station, f"{folder}/a.jpg", seed=len(folder))
+    station.start(wait=False)
+    station.wait_until(lambda: station.count() == 2)
+    named(station, "inbox_partly_unreadable", "error")
+    assert station.status()["state"] == "unhealthy"
+    found = problem(station, "inbox_partly_unreadable")
+    assert found is not None and f"{station.inbox}/dead: " in found["message"]
+    worn.unlink()
+    station.wait_until(lambda: station.count() == 3)
+    gone(station, "inbox_partly_unreadable")
+    assert station.stop()[0] == 0
+    assert station.audit()["ok"]
+
+
+@pytest.mark.parametrize(
+    ("names", "status", "inspected", "said"),
+    [
+        (["bad.jpg", "a.jpg"], 0, 1, "bad.jpg (Input/output error)"),
+        (["bad.jpg"], 2, 0, "bad.jpg: reading failed: Input/output error"),
+        (["dead/a.jpg", "z/a.jpg"], 2, 1, "dead: cannot be looked at"),
+    ],
+)
+def test_once_ends_leaves_what_the_disk_does_not_give_and_says_so(
+    station: Process, worn: Path, names: list[str], status: int, inspected: int, said: str
+) -> None:
+    for seed, name in enumerate(names):
+        (station.inbox / name).parent.mkdir(exist_ok=True)
+        put(station, name, seed=seed)
+    with overridden(station, "incomplete_s = 30.0", "incomplete_s = 3.0"):
+        station.start(once=True, wait=False)
+        assert station.child is not None
+        assert station.child.wait(90) == status, station.log.read_text()
+    assert said in station.log.read_text()
+    assert station.count() == inspected
+    assert station.audit()["pending"] == 1
 
 
 def test_a_quarantine_that_grows_is_named(station: Process) -> None:

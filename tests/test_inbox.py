@@ -8,14 +8,15 @@ import os
 import shutil
 import socket
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from crackwatch import inbox
 from crackwatch.domain import Fingerprint, QuarantineReason
-from crackwatch.errors import SystemFault, Unreadable, Unsettled
+from crackwatch.errors import PartlyUnreadable, ReadFault, SystemFault, Unreadable, Unsettled
 from crackwatch.inbox import LeftAlone, NamePolicy
 from tests.disks import as_an_ordinary_user
 
@@ -187,6 +188,48 @@ def test_a_folder_that_may_not_be_read_is_left_alone_and_the_rest_is_found() -> 
         (folder / "closed").chmod(0o700)
     assert found == {b"a.jpg"}
     assert left == {b"closed": "cannot be opened: Permission denied"}
+
+
+def refusing(path: Path, code: int, real: Callable[..., Any]) -> Callable[..., Any]:
+    """``real``, that fails with ``code`` for one path."""
+
+    def call(asked: Any, *rest: Any, **named: Any) -> Any:
+        if not isinstance(asked, int) and os.fsencode(asked) == os.fsencode(path):
+            raise OSError(code, os.strerror(code))
+        return real(asked, *rest, **named)
+
+    return call
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.ENOTCONN, errno.ESTALE])
+def test_a_folder_that_the_disk_does_not_give_is_passed_over_and_then_told_of_by_name(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    for name in ("a", "de\nad", "z"):
+        (folder / name).mkdir()
+        (folder / name / "x.jpg").touch()
+    (folder / "b.jpg").touch()
+    monkeypatch.setattr(os, "scandir", refusing(folder / "de\nad", code, os.scandir))
+    walk = inbox.walk(os.fsencode(folder), POLICY)
+    found = [next(walk).source for _ in range(3)]
+    with pytest.raises(PartlyUnreadable) as caught:
+        next(walk)
+    assert set(found) == {b"a/x.jpg", b"b.jpg", b"z/x.jpg"}
+    assert caught.value.code == "inbox_partly_unreadable"
+    assert caught.value.sources == (b"de\nad",)
+    assert rf"{folder}/de\x0aad: cannot be looked at: {os.strerror(code)}" in caught.value.problem
+    with pytest.raises(PartlyUnreadable):  # nor is it counted as if nothing were there
+        inbox.count_unrecorded(os.fsencode(folder), POLICY, len)
+
+
+def test_a_machine_without_descriptors_says_nothing_of_the_folder(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "a").mkdir()
+    monkeypatch.setattr(os, "scandir", refusing(folder / "a", errno.EMFILE, os.scandir))
+    with pytest.raises(SystemFault) as caught:
+        list(inbox.walk(os.fsencode(folder), POLICY))
+    assert caught.value.code == "inbox_io" and "a: " in caught.value.problem
 
 
 @pytest.mark.parametrize("what", ["missing", "a file"])
@@ -413,4 +456,5 @@ def test_a_fault_of_the_disk_is_never_the_pictures(
     with pytest.raises(SystemFault) as caught:
         inbox.read(folder_fd, b"a.jpg", expected, MAX_BYTES)
     assert caught.value.code == "read_failed"
-    assert os.strerror(code) in caught.value.problem
+    assert os.strerror(code) in caught.value.problem and "a.jpg" in caught.value.problem
+    assert isinstance(caught.value, ReadFault) == (code != errno.ENOMEM)

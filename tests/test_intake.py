@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import threading
@@ -9,9 +10,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from crackwatch import inbox as inbox_module
+from crackwatch.arrivals import intake as intake_module
 from crackwatch.arrivals.gate import Candidate, Gate, Lease, probe_lease
 from crackwatch.arrivals.intake import Intake
 from crackwatch.arrivals.known import Known
@@ -325,6 +329,119 @@ def test_a_fault_of_the_inbox_is_over_before_a_long_look_at_it_has_ended(inbox: 
             wait_until(lambda count=count: len(bench.offered) == count)  # type: ignore[misc]  # mypy cannot type a lambda's default
             bench.intake.kept(bench.offered[-1])
         wait_until(lambda: bench.intake.looked_since(began_s))
+
+
+def test_what_cannot_be_read_is_tried_later_and_later_and_takes_nobodys_place(inbox: Path) -> None:
+    """With room for one picture, three that the disk does not give keep out no fourth."""
+    for name in "abc":
+        (inbox / f"{name}.jpg").write_bytes(b"x")
+    bench = Bench(inbox, capacity=1)
+    intake = bench.intake
+
+    def fails(at: int) -> None:
+        """The so manieth offer cannot be read."""
+        wait_until(lambda: len(bench.offered) > at)
+        intake.unread(bench.offered[at], "Input/output error", 600.0)
+
+    with bench.running():
+        for at in range(3):
+            fails(at)
+        assert len(set(bench.names())) == 3
+        assert intake.unread_files() == [] and intake.holds_unread()
+        for at in range(3, 9):  # each twice again
+            fails(at)
+        told = [(name.encode(), "Input/output error") for name in ("a.jpg", "b.jpg", "c.jpg")]
+        assert intake.unread_files() == told
+        (inbox / "d.jpg").write_bytes(b"x")
+        intake.hint(b"d.jpg", True)
+        wait_until(lambda: len(bench.offered) == 10)
+        assert bench.offered[9].source == b"d.jpg"
+        intake.kept(bench.offered[9])
+        backlog = intake.backlog()
+        assert backlog is not None and backlog.pending == 3
+        time.sleep(1.5)
+        assert len(bench.offered) == 10  # four seconds later at the earliest
+        intake.read_again()
+        wait_until(lambda: len(bench.offered) == 13)
+        intake.kept(bench.offered[10])
+        wait_until(lambda: len(intake.unread_files()) == 2)
+        for at in (11, 12):
+            fails(at)
+        for name in "abc":
+            (inbox / f"{name}.jpg").unlink()
+        wait_until(lambda: not intake.holds_unread(), 15)
+
+
+def test_what_could_not_be_read_is_tried_at_once_when_it_was_written_anew(inbox: Path) -> None:
+    (inbox / "a.jpg").write_bytes(b"x")
+    bench = Bench(inbox)
+    with bench.running():
+        for count in (1, 2, 3):
+            wait_until(lambda count=count: len(bench.offered) == count)  # type: ignore[misc]
+            bench.intake.unread(bench.offered[-1], "Input/output error", 600.0)
+        assert bench.intake.unread_files()
+        (inbox / "a.jpg").write_bytes(b"another")
+        bench.intake.rescan()
+        wait_until(lambda: len(bench.offered) == 4, 2)
+
+
+def test_a_file_that_cannot_be_opened_is_told_of(
+    inbox: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (inbox / "a.jpg").write_bytes(b"x")
+    (inbox / "b.jpg").write_bytes(b"x")
+    real = inbox_module.open_beneath
+
+    def failing(folder: int, source: bytes, *rest: int) -> int:
+        if source == b"a.jpg":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real(folder, source, *rest)
+
+    bench = Bench(inbox)
+    monkeypatch.setattr(inbox_module, "open_beneath", failing)
+    with bench.running():
+        wait_until(lambda: bench.intake.unread_files() == [(b"a.jpg", "Input/output error")], 10)
+        assert bench.names() == ["b.jpg"]
+        monkeypatch.setattr(inbox_module, "open_beneath", real)
+        bench.intake.read_again()
+        wait_until(lambda: bench.names() == ["a.jpg", "b.jpg"])
+        bench.intake.kept(bench.offered[-1])
+        assert not bench.intake.holds_unread()
+
+
+def test_behind_a_folder_that_the_disk_does_not_give_all_is_found_and_it_when_it_is_back(
+    inbox: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "dead", "z"):
+        (inbox / name).mkdir()
+        (inbox / name / "x.jpg").write_bytes(b"x")
+    monkeypatch.setattr(intake_module, "_PROBE_AGAIN_S", 0.3)
+    bench = Bench(inbox)
+    asked_s = time.monotonic()
+    real = os.scandir
+
+    def failing(path: Any = ".") -> Any:
+        if isinstance(path, bytes) and path.endswith(b"/dead"):
+            raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", failing)
+    with bench.running():
+        wait_until(lambda: bench.names() == ["a/x.jpg", "z/x.jpg"])
+        wait_until(lambda: bool(bench.faults))
+        fault = bench.faults[-1]
+        assert fault is not None and fault.code == "inbox_partly_unreadable"
+        for each in list(bench.offered):
+            bench.intake.kept(each)
+        time.sleep(1.0)
+        assert bench.intake.backlog() is None  # what lies there is not nothing
+        assert not bench.intake.looked_since(asked_s)
+        assert len(bench.faults) == 1  # the whole inbox is not gone through again for it
+        monkeypatch.setattr(os, "scandir", real)
+        wait_until(lambda: len(bench.offered) == 3)
+        assert bench.names() == ["a/x.jpg", "dead/x.jpg", "z/x.jpg"]
+        wait_until(lambda: bench.faults[-1] is None)
+        wait_until(lambda: bench.intake.looked_since(asked_s))
 
 
 def test_an_inbox_on_another_file_system_is_judged_by_that_one(inbox: Path) -> None:

@@ -18,11 +18,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from crackwatch import inbox as inbox_module
+from crackwatch.arrivals.aside import Aside
 from crackwatch.arrivals.gate import Candidate, Gate, file_system_of, is_network
 from crackwatch.arrivals.known import Known, name_digest, whole_digest
 from crackwatch.arrivals.pace import Pace
 from crackwatch.domain import Arrival, Fingerprint
-from crackwatch.errors import SystemFault
+from crackwatch.errors import PartlyUnreadable, SystemFault
 from crackwatch.inbox import Entry, LeftAlone, NamePolicy
 
 _SLICE = 256  # entries of a scan between two looks at hints and candidates
@@ -30,6 +31,9 @@ _CREATED_GRACE_S = 0.1  # a file that was only just created is given this long b
 _IDLE_WAIT_S = 1.0
 _FAULT_AGAIN_S = 1.0  # an inbox that is not there costs one look at its name
 _WALK_AGAIN_S = 5.0  # a disk that fails in the middle is not to be worn out
+_PROBE_AGAIN_S, _PROBE_AGAIN_MAX_S = 5.0, 300.0  # of a folder that had to be passed over
+_OPEN_AGAIN_MAX_S = 60.0  # of a file that cannot even be opened
+_GONE_AGAIN_S = 5.0  # whether what could not be read is still there
 _LEFT_ALONE_MAX = 200  # what status lists; a folder full of links must not fill the memory
 
 
@@ -80,6 +84,7 @@ class Intake:
         # everything below is guarded by the condition's lock
         self._hints: dict[bytes, bool] = {}
         self._candidates: dict[bytes, Candidate] = {}
+        self._aside = Aside()
         self._in_flight: dict[bytes, Fingerprint] = {}
         self._left_alone: dict[bytes, str] = {}
         self._stopping = False
@@ -102,6 +107,9 @@ class Intake:
         self._fault: SystemFault | None = None
         self._fault_since_s = 0.0
         self._fault_in_walk = False
+        self._passed_over: tuple[bytes, ...] = ()  # by the last scan; the rest was looked at
+        self._next_probe_s, self._probe_pause_s = 0.0, _PROBE_AGAIN_S
+        self._next_gone_s = 0.0
 
     # --------------------------------------------------------------- called from other threads
 
@@ -136,16 +144,19 @@ class Intake:
         """The arrival has its row and stays in the inbox."""
         with self._changed:
             self._known.add(arrival.source, arrival.fingerprint)
+            self._aside.over(arrival.source)
             self._release(arrival.source)
 
     def finished(self, source: bytes) -> None:
         """The file has left the inbox, or its name is free for other content."""
         with self._changed:
+            self._aside.over(source)
             self._release(source)
 
     def unsettled(self, arrival: Arrival, *, incomplete: bool) -> None:
         """The arrival turned out to be changing, or to lack its end: back to the gate with it."""
         with self._changed:
+            self._aside.over(arrival.source)
             self._release(arrival.source)
             self._candidates[arrival.source] = Candidate(
                 arrival.source,
@@ -154,6 +165,30 @@ class Intake:
                 incomplete=incomplete,
                 next_look_s=self._monotonic() + _CREATED_GRACE_S,
             )
+
+    def unread(self, arrival: Arrival, why: str, most_s: float) -> None:
+        """The disk did not give the arrival: it is tried again, each time later, after ``most_s`` at most."""
+        now = self._monotonic()
+        candidate = Candidate(arrival.source, arrival.fingerprint, unchanged_since_s=now)
+        with self._changed:
+            self._release(arrival.source)
+            self._put_aside(candidate, why, most_s)
+
+    def read_again(self) -> None:
+        """Reading works again: what could not be read is tried at once."""
+        with self._changed:
+            self._aside.hurry(self._monotonic())
+            self._changed.notify()
+
+    def unread_files(self) -> list[tuple[bytes, str]]:
+        """What could not be read again and again, and why."""
+        with self._changed:
+            return self._aside.told()
+
+    def holds_unread(self) -> bool:
+        """Whether there is anything that could not be read, however often it was tried."""
+        with self._changed:
+            return not self._aside.empty
 
     def left_alone(self) -> list[LeftAlone]:
         """What is in the inbox and will not be touched, as of the last scan."""
@@ -168,7 +203,7 @@ class Intake:
     def held(self) -> int:
         """How many files are in memory: in the gate, queued or being inspected."""
         with self._changed:
-            return len(self._candidates) + len(self._in_flight)
+            return len(self._candidates) + len(self._in_flight) + len(self._aside)
 
     def backlog(self) -> Backlog | None:
         """What waits, from memory; None while more may wait than memory holds.
@@ -184,8 +219,10 @@ class Intake:
             pending = len(self._candidates) + len(self._in_flight)
             if self._scan is not None and pending >= self._capacity:
                 return None
-            stats = [each.fingerprint for each in self._candidates.values()]
+            waiting = [*self._candidates.values(), *self._aside]
+            stats = [each.fingerprint for each in waiting]
             ctimes = [stat.ctime_ns for stat in (*stats, *self._in_flight.values()) if stat]
+            pending += len(self._aside)
         return Backlog(pending, min(ctimes, default=None), datetime.now(UTC))
 
     def count_backlog(self) -> Backlog:
@@ -215,21 +252,28 @@ class Intake:
     def run_once(self, patience_s: float) -> None:
         """Works until nothing is left to do, or nothing has moved for ``patience_s``.
 
-        Files that somebody is still writing then stay in the inbox. Raises SystemFault where the
-        inbox could not be looked into for so long.
+        Files that somebody is still writing then stay in the inbox, and those that could not be read
+        after some tries. Raises SystemFault where the inbox could not be looked into for so long, or,
+        when all else is done, a part of it.
         """
         self._last_progress_s = self._monotonic()
         scans_before = self._scans_done
         while not self._stopping:
             self._turn()
-            if self._fault and self._monotonic() - self._fault_since_s > patience_s:
-                raise self._fault
+            fault = self._fault
+            lasts = fault is not None and self._monotonic() - self._fault_since_s > patience_s
+            if fault is not None and lasts and not self._passed_over:
+                raise fault
             with self._changed:
                 quiet = not (self._hints or self._in_flight or self._scan)
-                waiting = bool(self._candidates)
+                waiting = bool(self._candidates) or self._aside.undecided
             if not quiet:
                 continue
-            if not waiting:
+            if self._passed_over:
+                stuck = self._monotonic() - self._last_progress_s > patience_s
+                if fault is not None and lasts and (stuck or not waiting):
+                    raise fault
+            elif not waiting:
                 # a scan that began after the last file was settled has found nothing more
                 if self._scans_done >= scans_before + 2:
                     return
@@ -240,6 +284,7 @@ class Intake:
     def _turn(self) -> None:
         self._progress()
         self._take_hints()
+        self._forget_gone()
         worked = self._look_at_due()
         worked |= self._advance_scan()
         if not worked:
@@ -248,8 +293,11 @@ class Intake:
                     self._changed.wait(self._wait_s())
 
     def _wait_s(self) -> float:
-        due = [candidate.next_look_s for candidate in self._candidates.values()]
-        if self._fault is not None:
+        with self._changed:
+            due: list[float] = [
+                each.next_look_s for each in (*self._candidates.values(), *self._aside)
+            ]
+        if self._fault is not None and not self._passed_over:
             due.append(self._pace.next_s)
         elif self._scan is not None or self._rescan_wanted:
             if len(self._in_flight) + len(self._candidates) < self._capacity:
@@ -270,7 +318,9 @@ class Intake:
                 finished = self._hints.pop(source)
                 if source in self._in_flight:
                     continue  # judged by what it was; a change is seen when it is read
-                candidate = self._candidates.setdefault(source, Candidate(source))
+                candidate = self._aside.get(source)
+                if candidate is None:
+                    candidate = self._candidates.setdefault(source, Candidate(source))
                 candidate.announced |= finished
                 candidate.looks = 0
                 candidate.next_look_s = now if finished else now + _CREATED_GRACE_S
@@ -278,7 +328,8 @@ class Intake:
     def _look_at_due(self) -> bool:
         now = self._monotonic()
         with self._changed:
-            due = [each for each in self._candidates.values() if each.next_look_s <= now]
+            waiting = (*self._candidates.values(), *self._aside)
+            due = [each for each in waiting if each.next_look_s <= now]
         if not due:
             return False
         due.sort(key=lambda candidate: candidate.next_look_s)
@@ -305,8 +356,13 @@ class Intake:
         try:
             descriptor = inbox_module.open_beneath(folder, source)
         except OSError as exc:
-            if exc.errno in inbox_module.SYSTEM_ERRNOS:
+            if exc.errno in inbox_module.MACHINE_WIDE:
                 candidate.next_look_s = self._monotonic() + _IDLE_WAIT_S
+                return False
+            if exc.errno in inbox_module.SYSTEM_ERRNOS:
+                with self._changed:
+                    self._candidates.pop(source, None)
+                    self._put_aside(candidate, exc.strerror or str(exc), _OPEN_AGAIN_MAX_S)
                 return False
             self._drop(source)
             if exc.errno == errno.ELOOP:
@@ -331,6 +387,7 @@ class Intake:
         arrival = Arrival(source, found, datetime.now(UTC), settled.by, settled.waited)
         with self._changed:
             self._candidates.pop(source, None)
+            self._aside.take(source)
             self._in_flight[source] = found
         while not self._offer(arrival, _IDLE_WAIT_S):
             self._progress()
@@ -343,8 +400,9 @@ class Intake:
     def _advance_scan(self) -> bool:
         now = self._monotonic()
         if self._scan is None:
+            self._probe(now)
             # after a fault not at once, however much a look is wanted
-            wanted = self._rescan_wanted and self._fault is None
+            wanted = self._rescan_wanted and (self._fault is None or bool(self._passed_over))
             if not wanted and now < self._pace.next_s:
                 return False
             try:
@@ -375,6 +433,8 @@ class Intake:
                     return True
                 seen += 1
                 self._consider(entry, now)
+        except PartlyUnreadable as fault:
+            self._end_scan(fault)
         except SystemFault as fault:
             self._scan = None
             self._suffer(fault, _WALK_AGAIN_S)
@@ -442,6 +502,7 @@ class Intake:
         if self._fault is None:
             self._fault_since_s = now
         self._fault_in_walk = False
+        self._passed_over = ()
         self._pace.fail(now, again_s)
         with self._changed:
             self._fault = fault
@@ -451,28 +512,62 @@ class Intake:
     def _recover(self) -> None:
         """The inbox could be looked at: whatever was wrong with it is over."""
         with self._changed:
+            if self._fault is not None:
+                self._aside.hurry(self._monotonic())
             self._fault = None
+        self._passed_over = ()
+        self._probe_pause_s = _PROBE_AGAIN_S
         self._on_fault(None)
+
+    def _pass_over(self, fault: PartlyUnreadable) -> None:
+        """The scan found all but what lies in some places: those are tried by themselves from now on."""
+        now = self._monotonic()
+        if self._fault is None:
+            self._fault_since_s = now
+        if self._passed_over:  # again: a look at the whole inbox has its price
+            self._probe_pause_s = min(2 * self._probe_pause_s, _PROBE_AGAIN_MAX_S)
+        self._next_probe_s = now + self._probe_pause_s
+        self._passed_over = fault.sources
+        self._fault_in_walk = True
+        with self._changed:
+            self._fault = fault
+        self._on_fault(fault)
+
+    def _probe(self, now: float) -> None:
+        """Whether something that was passed over can be looked at again: then all is looked through."""
+        if not self._passed_over or now < self._next_probe_s:
+            return
+        self._next_probe_s = now + self._probe_pause_s
+        if any(_answers(os.path.join(self._inbox, source)) for source in self._passed_over):
+            self._rescan_wanted = True
 
     def _consider(self, entry: Entry, now: float) -> None:
         with self._changed:
             source = entry.source
             if source in self._in_flight or source in self._candidates:
                 return
+            aside = self._aside.get(source)
+            if aside is not None:
+                if aside.fingerprint != entry.fingerprint:
+                    aside.next_look_s = now
+                return
             if self._known.holds(source, entry.fingerprint):
                 return
             self._candidates[source] = Candidate(source, next_look_s=now)
 
-    def _end_scan(self) -> None:
+    def _end_scan(self, fault: PartlyUnreadable | None = None) -> None:
         self._scan = None
         self._pace.end(self._monotonic(), self._scan_spent_s, told=self._told)
-        if not self._pace.quick:
+        if not self._pace.quick and fault is None:
             self._scans_done += 1
             self._whole_since_s = self._scan_began_s
         with self._changed:
             self._left_alone = self._scan_left_alone
             self._scan_wanted = False
-        self._recover()
+        if fault is None:
+            self._recover()
+        else:
+            self._pass_over(fault)
 
     def _forget_busy(self) -> None:
         """Makes room: files that are being written come back by an event or a scan."""
@@ -487,6 +582,27 @@ class Intake:
     def _drop(self, source: bytes) -> None:
         with self._changed:
             self._candidates.pop(source, None)
+            self._aside.over(source)
+
+    def _put_aside(self, candidate: Candidate, why: str, most_s: float) -> None:
+        if not self._aside.put(candidate, why, self._monotonic(), most_s):
+            self._candidates[candidate.source] = candidate
+
+    def _forget_gone(self) -> None:
+        """What could not be read and is gone need not be told of until its next look is due."""
+        now = self._monotonic()
+        if not len(self._aside) or now < self._next_gone_s:
+            return
+        self._next_gone_s = now + _GONE_AGAIN_S
+        with self._changed:
+            sources = [candidate.source for candidate in self._aside]
+        for source in sources:
+            try:
+                os.lstat(os.path.join(self._inbox, source))
+            except (FileNotFoundError, NotADirectoryError):
+                self._drop(source)  # if only the inbox is away, a scan finds it again
+            except OSError:
+                continue
 
     def _release(self, source: bytes) -> None:
         self._in_flight.pop(source, None)
@@ -513,6 +629,18 @@ def _digest(source: bytes, entry: os.DirEntry[bytes]) -> int:
     return whole_digest(
         source, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
     )
+
+
+def _answers(path: bytes) -> bool:
+    """Whether the disk gives what is there again; what is gone is no riddle either."""
+    try:
+        with os.scandir(path) as entries:
+            next(entries, None)
+    except NotADirectoryError:
+        return True  # a file that can be looked at
+    except OSError as exc:
+        return exc.errno not in inbox_module.SYSTEM_ERRNOS
+    return True
 
 
 def _device(inbox: bytes) -> int | None:
