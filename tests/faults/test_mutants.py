@@ -42,6 +42,19 @@ def test_each_mutant_is_one_change_that_still_is_python() -> None:
     assert "BitOr" not in said and "True to False" not in said  # nobody could tell
 
 
+def test_what_is_only_said_of_a_type_is_not_changed() -> None:
+    text = "def f(a: int | None, *b: 1 | 2) -> int | None:\n    c: int | None\n    return a | 4\n"
+    assert [each.what for each in mutants.mutants("m.py", text)] == [
+        "a | 4: BitOr to BitAnd",
+        "4 to 5",
+    ]
+
+
+def test_every_module_postpones_its_annotations() -> None:
+    for file in mutants.TESTS:
+        assert "from __future__ import annotations\n" in (mutants._ROOT / file).read_text("utf-8")
+
+
 def test_a_seed_draws_the_same_mutants_again_from_every_module() -> None:
     every = drawn(10_000, 1)
     assert {each.file for each in every} == set(mutants.TESTS)
