@@ -156,6 +156,30 @@ def test_a_queue_that_can_take_no_more_does_not_wait_for_company(
     assert waiting.take(0) is None  # there is room again: company is waited for again
 
 
+@pytest.mark.parametrize("bounds", [{"capacity": 3}, {"max_bytes": 300}])
+def test_a_queue_that_is_just_full_does_not_wait_until_somebody_is_turned_away(
+    clock: Clock, bounds: dict[str, int]
+) -> None:
+    waiting = queue(clock, max_size=64, max_wait_s=60.0, **bounds)
+    for number in range(3):
+        assert waiting.take(0) is None
+        assert waiting.put(arrival(number, 100))
+    batch = waiting.take(0)
+    assert numbers(batch) == [0, 1, 2] and batch is not None and batch.closed_by == "size"
+
+
+def test_a_batch_closes_at_the_very_moment_that_was_promised(clock: Clock) -> None:
+    """Whoever waits for it sleeps until then, and would have to sleep once more."""
+    waiting = queue(clock, max_wait_s=0.5, quiet_s=0.25)
+    for closed_by, pauses_s in (("quiet", [0.25]), ("age", [0.1875, 0.1875, 0.125])):
+        for number, pause_s in enumerate(pauses_s):
+            waiting.put(arrival(number))
+            assert waiting.take(0) is None
+            clock.now_s += pause_s
+        batch = waiting.take(0)
+        assert batch is not None and batch.closed_by == closed_by
+
+
 # ---------------------------------------------------------------------------- what it holds
 
 

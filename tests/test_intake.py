@@ -543,7 +543,7 @@ def test_files_that_were_incomplete_when_the_clock_was_set_forward_are_not_older
     gate = Gate(settle_s=2.0, incomplete_s=30.0, network=False, wall=lambda: time.time() + ahead_s)
     with (inbox / "half.jpg").open("rb") as file:
         found = Fingerprint.of(os.fstat(file.fileno()))
-        candidate = Candidate(b"half.jpg", found, time.monotonic(), incomplete=True)
+        candidate = Candidate(b"half.jpg", found, time.monotonic(), incomplete_as=found)
         assert gate.look(candidate, file.fileno(), found) is None
         ahead_s = 3600.0
         assert gate.look(candidate, file.fileno(), found) is None

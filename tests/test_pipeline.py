@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import replace
+import sqlite3
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -13,7 +16,7 @@ import numpy as np
 import pytest
 
 from crackwatch import images
-from crackwatch.domain import QuarantineReason, ReviewBand
+from crackwatch.domain import Filed, Filing, MoveResult, QuarantineReason, ReviewBand
 from crackwatch.errors import ModelDisagrees, SystemFault, Unreadable
 from crackwatch.images.photographs import Photograph, Tiling, look
 from tests.station import Station, jpeg
@@ -277,6 +280,36 @@ def test_a_model_that_gives_no_probability_records_nothing(tmp_path: Path) -> No
     assert station.files() == {"inbox/a.jpg"}
 
 
+class Noted:
+    """Passes everything on to a real part, and notes the names of the methods that were called."""
+
+    def __init__(self, part: Any, notes: list[str]) -> None:
+        self._part, self._notes = part, notes
+
+    def __getattr__(self, name: str) -> Any:
+        def noted(*args: Any, **kwargs: Any) -> Any:
+            self._notes.append(name)
+            return getattr(self._part, name)(*args, **kwargs)
+
+        return noted
+
+
+class Refuses:
+    """A mover that may not move what has this name, until it may."""
+
+    def __init__(self, mover: Any, name: bytes) -> None:
+        self._mover, self.name = mover, name
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._mover, name)
+
+    def file(self, demand: Filing) -> Filed:
+        if demand.source == self.name:
+            return Filed(MoveResult.REFUSED, "no right to")
+        found: Filed = self._mover.file(demand)
+        return found
+
+
 class FailsOnce:
     """Passes everything on to a real part, but one method's n-th call first meets a full disk."""
 
@@ -409,3 +442,213 @@ def test_a_name_that_is_no_text_is_filed_under_that_very_name(station: Station) 
         station.put(name, jpeg(dark=True, seed=len(name)))
         station.inspect(name)
         assert os.path.exists(os.path.join(os.fsencode(station.root / "flagged/2026-11-23"), name))
+
+
+# ---------------------------------------------------------------------------- what is told of it
+
+
+def test_what_is_being_decoded_is_named_until_all_of_it_has_been(station: Station) -> None:
+    notes: list[str] = []
+
+    class Journal:
+        def begin(self, sources: Sequence[bytes]) -> None:
+            notes.append(f"begin {sorted(sources)}")
+
+        def end(self) -> None:
+            notes.append("end")
+
+    def decode(data: bytes, _: float | None) -> Any:
+        notes.append("decode")
+        return images.decode(data, images.Limits(120_000_000, "quarantine"))
+
+    for seed, name in enumerate(("a.jpg", "b.jpg")):
+        station.put(name, jpeg(dark=False, seed=seed))
+    books = Noted(station.books, notes)
+    with station.pipeline(journal=Journal(), decode=decode, books=books) as pipeline:
+        pipeline.inspect(station.batch("b.jpg", "a.jpg"), station.judging())
+    assert notes == ["begin [b'a.jpg', b'b.jpg']", "decode", "decode", "end", "record"]
+
+
+def test_each_picture_each_scored_batch_and_each_move_is_progress(station: Station) -> None:
+    beats: list[None] = []
+    for seed in range(3):
+        station.put(f"{seed}.jpg", jpeg(dark=seed > 0, seed=seed))
+    with station.pipeline(progress=lambda: beats.append(None)) as pipeline:
+        pipeline.inspect(station.batch("0.jpg", "1.jpg", "2.jpg"), station.judging())
+        assert len(beats) == 3 + 1
+        pipeline.file()
+        assert len(beats) == 3 + 1 + 2
+
+
+def test_the_time_of_a_batch_is_told_by_what_it_was_spent_on(station: Station) -> None:
+    """By a clock that stands still but while reading, scoring and recording."""
+    now_s = 1000.0
+
+    def spend(spent_s: float, work: Callable[..., Any]) -> Callable[..., Any]:
+        def spending(*args: Any) -> Any:
+            nonlocal now_s
+            now_s += spent_s
+            return work(*args)
+
+        return spending
+
+    station.put("a.jpg", jpeg(dark=False))
+    judging = station.judging()
+    scored = Mock(model_id="m", scores=spend(0.5, station.classifier.scores))
+    books = Mock(wraps=station.books, record=spend(0.25, station.books.record))
+    read = spend(2.0, station.read)
+    with station.pipeline(clock=lambda: now_s, read=read, books=books) as pipeline:
+        done = pipeline.inspect(station.batch("a.jpg"), replace(judging, classifier=scored))
+    assert (done.read_s, done.classify_s, done.record_s) == (2.0, 0.5, 0.25)
+    with closing(sqlite3.connect(station.database)) as connection:
+        (told,) = connection.execute("SELECT read_us, classify_us FROM batches").fetchall()
+    assert told == (2_000_000, 500_000)
+
+
+def test_where_nothing_could_be_judged_yet_nothing_is_recorded_or_counted(
+    station: Station,
+) -> None:
+    station.put("slow.jpg", jpeg(dark=True)[:2000])
+    notes: list[str] = []
+    books, mover = Noted(station.books, notes), Noted(station.mover, notes)
+    with station.pipeline(books=books, mover=mover) as pipeline:
+        done = pipeline.inspect(station.batch("slow.jpg"), station.judging())
+        assert not any(asdict(done.recorded).values())
+        assert not pipeline.owes
+    assert notes == []
+
+
+def test_a_condemned_picture_that_was_recorded_is_forgotten_and_its_name_free(
+    station: Station,
+) -> None:
+    station.put("killer.jpg", jpeg(dark=True))
+    batch = station.batch("killer.jpg")
+    condemned = {b"killer.jpg": (batch.arrivals[0].fingerprint, QuarantineReason.DECODER_CRASH)}
+    with station.pipeline(condemned=condemned) as pipeline:
+        pipeline.inspect(batch, station.judging())
+        again = pipeline.inspect(batch, station.judging())
+    assert len(again.recorded.known) == 1
+    assert condemned != {}  # the caller's own is not touched
+
+
+# ------------------------------------------------------------------------- what is owed, to whom
+
+
+def test_a_move_is_owed_until_its_row_is_closed(station: Station) -> None:
+    station.put("crack.jpg", jpeg(dark=True))
+    with station.pipeline() as pipeline:
+        assert not pipeline.owes
+        pipeline.inspect(station.batch("crack.jpg"), station.judging())
+        assert pipeline.owes
+        pipeline.file()
+        assert pipeline.owes and station.rows()[0]["filed_at"] is None
+        pipeline.close()
+        assert not pipeline.owes and station.rows()[0]["filed_at"]
+
+
+def test_rows_are_closed_once_be_it_with_the_next_batch(station: Station) -> None:
+    notes: list[str] = []
+    station.put("crack.jpg", jpeg(dark=True))
+    station.put("wall.jpg", jpeg(dark=False))
+    with station.pipeline(books=Noted(station.books, notes)) as pipeline:
+        pipeline.inspect(station.batch("crack.jpg"), station.judging())
+        pipeline.file()
+        pipeline.inspect(station.batch("wall.jpg"), station.judging())
+        assert not pipeline.owes
+    crack, wall = station.rows()
+    assert crack["filed_at"] == wall["inspected_at"]
+
+
+def test_recovery_takes_up_nothing_that_this_process_knows_of(station: Station) -> None:
+    for seed, name in enumerate(("crack.jpg", "stuck.jpg")):
+        station.put(name, jpeg(dark=True, seed=seed))
+    mover = Refuses(FailsOnce(station.mover, "sync", 1, after=False), b"stuck.jpg")
+    with station.pipeline(mover=mover) as pipeline:
+        pipeline.inspect(station.batch("crack.jpg", "stuck.jpg"), station.judging())
+        assert pipeline.recover() == 0  # owed
+        with pytest.raises(SystemFault):
+            pipeline.file()
+        assert pipeline.recover() == 0  # moved and not synced, and refused
+        assert pipeline.file().released == (b"crack.jpg",)
+        assert pipeline.recover() == 0  # synced and not closed
+        pipeline.close()
+        assert pipeline.recover() == 0
+
+
+def test_what_an_earlier_process_left_is_moved_once_it_has_been_taken_up(
+    station: Station,
+) -> None:
+    station.put("crack.jpg", jpeg(dark=True))
+    with station.pipeline() as dying:
+        dying.inspect(station.batch("crack.jpg"), station.judging())
+    with station.pipeline() as heir:
+        assert heir.file().released == ()
+        assert station.files() == {"inbox/crack.jpg"}
+        assert heir.recover() == 1
+        assert heir.file().released == (b"crack.jpg",)
+
+
+def test_a_move_that_was_refused_waits_until_it_is_asked_for_again(station: Station) -> None:
+    for seed, name in enumerate(("crack.jpg", "stuck.jpg")):
+        station.put(name, jpeg(dark=True, seed=seed))
+    mover = Refuses(station.mover, b"stuck.jpg")
+    with station.pipeline(mover=mover) as pipeline:
+        pipeline.inspect(station.batch("crack.jpg", "stuck.jpg"), station.judging())
+        report = pipeline.file()
+        assert report.released == (b"crack.jpg",)
+        assert (report.refused, report.waiting) == (((b"stuck.jpg", "no right to"),), 1)
+        report = pipeline.file()
+        assert (report.released, report.refused, report.waiting) == ((), (), 1)
+        pipeline.close()
+        pipeline.retry_refused()
+        assert pipeline.owes
+        assert pipeline.file().waiting == 1
+        mover.name = b""
+        pipeline.retry_refused()
+        report = pipeline.file()
+        assert (report.released, report.waiting) == ((b"stuck.jpg",), 0)
+        pipeline.retry_refused()
+        assert pipeline.file().released == ()
+        pipeline.close()
+    assert all(row["filed_at"] for row in station.rows())
+
+
+def test_what_was_taken_away_before_its_move_is_told_of_and_nothing_else_is(
+    station: Station,
+) -> None:
+    for seed, name in enumerate(("crack.jpg", "taken.jpg")):
+        station.put(name, jpeg(dark=True, seed=seed))
+    marked: list[Filing] = []
+    with station.pipeline(mark=marked.extend) as pipeline:
+        pipeline.inspect(station.batch("crack.jpg", "taken.jpg"), station.judging())
+        (station.inbox / "taken.jpg").unlink()
+        report = pipeline.file()
+    assert report.vanished == (b"taken.jpg",) and report.replaced == 0
+    assert sorted(report.released) == [b"crack.jpg", b"taken.jpg"]
+    assert [each.source for each in marked] == [b"crack.jpg"]
+
+
+def test_a_flagged_picture_is_marked_once_where_it_came_to_lie_and_before_its_row_is_closed(
+    station: Station,
+) -> None:
+    marked: list[tuple[bytes, bytes | None]] = []
+
+    def mark(filings: Sequence[Filing]) -> None:
+        assert all(row["filed_at"] is None for row in station.rows())
+        for each in filings:
+            assert each.destination is not None
+            path = os.path.join(os.fsencode(station.root / "flagged"), each.destination)
+            assert os.path.exists(path)
+            marked.append((each.source, each.destination))
+
+    station.put("crack.jpg", jpeg(dark=True))
+    station.put("text.jpg", b"no picture")
+    with station.pipeline(mark=mark) as pipeline:
+        pipeline.inspect(station.batch("crack.jpg", "text.jpg"), station.judging())
+        taken = station.root / "flagged/2026-11-23/crack.jpg"
+        taken.parent.mkdir(parents=True)
+        taken.write_bytes(b"somebody's")
+        pipeline.file()
+        pipeline.close()
+        pipeline.file()
+    assert marked == [(b"crack.jpg", b"2026-11-23/crack (1).jpg")]

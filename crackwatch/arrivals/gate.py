@@ -16,11 +16,11 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from crackwatch.domain import Fingerprint, SettledBy
 
-_LOOK_AGAIN_S = 0.05  # first look after a refusal; doubles up to the next
+LOOK_AGAIN_S = 0.05  # first look after a refusal; doubles up to the next
 _LOOK_AGAIN_MAX_S = 1.0
 _LEASES_WELL_S = 60.0  # without a refusal, after which leases are believed to be had again
 
@@ -81,10 +81,10 @@ class Candidate:
     fingerprint: Fingerprint | None = None
     unchanged_since_s: float = 0.0  # monotonic
     announced: bool = False  # an event said closed or moved in since the last change
-    incomplete: bool = False  # it was read, and its end was missing
-    looks: int = 0
+    incomplete_as: Fingerprint | None = None  # as it was read then, its end was missing
+    pause_s: float = LOOK_AGAIN_S  # until the look after the next
     next_look_s: float = 0.0
-    busy: bool = field(default=False)
+    busy: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +137,7 @@ class Gate:
         if candidate.fingerprint != found:
             candidate.fingerprint = found
             candidate.unchanged_since_s = now
-            candidate.incomplete = False
-            candidate.looks = 0
+            candidate.pause_s = LOOK_AGAIN_S
         lease = Lease.REFUSED if self.network else self._lease(descriptor)
         candidate.busy = lease is Lease.BUSY
         if candidate.busy:
@@ -156,7 +155,7 @@ class Gate:
             remaining_s = candidate.unchanged_since_s + self._settle_s - now
             self._later(candidate, now, max(remaining_s, 0.001))
             return None
-        if not candidate.incomplete:
+        if candidate.incomplete_as != found:
             return Settled(by, waited=False)
         quiet_s = now - candidate.unchanged_since_s
         if lease is Lease.FREE:
@@ -190,6 +189,5 @@ class Gate:
         return max(0.0, wall - found.ctime_ns / 1e9 - set_forward_s)
 
     def _later(self, candidate: Candidate, now: float, at_most_s: float) -> None:
-        backoff_s = min(_LOOK_AGAIN_S * 2**candidate.looks, _LOOK_AGAIN_MAX_S)
-        candidate.looks = min(candidate.looks + 1, 16)
-        candidate.next_look_s = now + min(backoff_s, at_most_s)
+        candidate.next_look_s = now + min(candidate.pause_s, at_most_s)
+        candidate.pause_s = min(candidate.pause_s * 2, _LOOK_AGAIN_MAX_S)

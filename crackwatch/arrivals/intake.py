@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 
 from crackwatch import inbox as inbox_module
 from crackwatch.arrivals.aside import Aside
-from crackwatch.arrivals.gate import Candidate, Gate, file_system_of, is_network
+from crackwatch.arrivals.gate import LOOK_AGAIN_S, Candidate, Gate, file_system_of, is_network
 from crackwatch.arrivals.known import Known, name_digest, whole_digest
 from crackwatch.arrivals.pace import Pace
 from crackwatch.domain import Arrival, Fingerprint
@@ -162,7 +162,7 @@ class Intake:
                 arrival.source,
                 arrival.fingerprint,
                 unchanged_since_s=self._monotonic(),
-                incomplete=incomplete,
+                incomplete_as=arrival.fingerprint if incomplete else None,
                 next_look_s=self._monotonic() + _CREATED_GRACE_S,
             )
 
@@ -322,7 +322,7 @@ class Intake:
                 if candidate is None:
                     candidate = self._candidates.setdefault(source, Candidate(source))
                 candidate.announced |= finished
-                candidate.looks = 0
+                candidate.pause_s = LOOK_AGAIN_S
                 candidate.next_look_s = now if finished else now + _CREATED_GRACE_S
 
     def _look_at_due(self) -> bool:

@@ -364,7 +364,7 @@ def export_command(table: Path | None, config: str | None) -> None:
 # --------------------------------------------------------------------------------------- wiring
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Station:
     """What the commands need of one station."""
 

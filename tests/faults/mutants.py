@@ -30,7 +30,12 @@ _TEST_S = 60  # a test that a mutant makes wait for ever need not be waited for 
 
 # The modules, and the tests that are about them: those that take no model first.
 TESTS: dict[str, tuple[str, ...]] = {
-    "crackwatch/pipeline.py": ("test_pipeline", "test_inspector", "test_station_photographs"),
+    "crackwatch/pipeline.py": (
+        "test_facts",
+        "test_pipeline",
+        "test_inspector",
+        "test_station_photographs",
+    ),
     "crackwatch/batching.py": ("test_batching",),
     "crackwatch/filing/mover.py": ("test_mover", "faults/test_sweep"),
     "crackwatch/filing/contents.py": ("test_mover", "test_requeue", "faults/test_sweep"),
@@ -38,8 +43,8 @@ TESTS: dict[str, tuple[str, ...]] = {
     "crackwatch/filing/names.py": ("test_names", "test_pipeline"),
     "crackwatch/filing/durable.py": ("test_durable", "test_mover", "faults/test_controls"),
     "crackwatch/syncing.py": ("test_durable", "test_mover", "faults/test_controls"),
-    "crackwatch/arrivals/gate.py": ("test_intake", "test_watcher"),
-    "crackwatch/arrivals/intake.py": ("test_intake", "test_watcher"),
+    "crackwatch/arrivals/gate.py": ("test_settling", "test_facts", "test_intake", "test_watcher"),
+    "crackwatch/arrivals/intake.py": ("test_facts", "test_intake", "test_watcher"),
     "crackwatch/arrivals/known.py": ("test_known", "test_intake"),
     "crackwatch/arrivals/watcher.py": ("test_watcher",),
     "crackwatch/arrivals/sentinel.py": ("test_watcher",),
