@@ -117,6 +117,24 @@ def test_whoever_waits_for_a_batch_is_given_it_as_soon_as_no_more_come() -> None
     assert 0.015 < time.monotonic() - began < 5
 
 
+@pytest.mark.parametrize(("max_wait_s", "quiet_s"), [(0.25, None), (0.25, 30.0), (30.0, 0.25)])
+def test_whoever_waits_for_a_batch_sleeps_until_it_closes(
+    max_wait_s: float, quiet_s: float | None
+) -> None:
+    looks = 0
+
+    def monotonic() -> float:
+        nonlocal looks
+        looks += 1
+        return time.monotonic()
+
+    waiting = queue(monotonic, max_wait_s=max_wait_s, quiet_s=quiet_s)
+    for number in range(2):
+        waiting.put(arrival(number))
+    assert numbers(waiting.take(30)) == [0, 1]
+    assert looks < 50  # a wait that came to nothing would be repeated thousands of times
+
+
 def test_draining_closes_whatever_is_there_and_then_ends(clock: Clock) -> None:
     waiting = queue(clock)
     for number in range(5):

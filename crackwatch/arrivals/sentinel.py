@@ -5,7 +5,9 @@ Whatever happens to the watcher costs time only: a rescan follows each change.
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Callable
 from typing import Literal, Protocol
 
 from crackwatch.arrivals.gate import file_system_of, is_network
@@ -27,20 +29,33 @@ class Problems(Protocol):
 
 
 class Sentinel:
-    """Tends one watcher; ``tend`` is called every half second by one thread."""
+    """Tends one watcher; ``tend`` is called every half second by one thread.
+
+    ``listening`` makes one, which may raise OSError as the kernel does.
+    """
 
     def __init__(
-        self, inbox: bytes, observer: str, intake: Intake, problems: Problems, *, recursive: bool
+        self,
+        inbox: bytes,
+        observer: str,
+        intake: Intake,
+        problems: Problems,
+        *,
+        recursive: bool,
+        monotonic: Callable[[], float] = time.monotonic,
+        listening: Callable[..., Watcher] = Watcher,
     ) -> None:
         self._inbox = inbox
         self._observer = observer
         self._intake = intake
         self._problems = problems
         self._recursive = recursive
+        self._monotonic = monotonic
+        self._listening = listening
         self._watcher: Watcher | None = None
-        self._next_try_s = 0.0
-        self._stand_in = False  # polling, where inotify was wanted
-        self._overflowed_s: float | None = None  # monotonic
+        self._next_try_s = -math.inf  # monotonic, as all that follow
+        self._inotify_again_s: float | None = None  # while polling stands in for it
+        self._overflowed_s: float | None = None
 
     @property
     def kind(self) -> str | None:
@@ -53,8 +68,9 @@ class Sentinel:
         if self._watcher is not None:
             trouble = self._watcher.trouble()
             if trouble is None:
-                if self._stand_in and time.monotonic() >= self._next_try_s:
-                    self._back_to_inotify()
+                again_s = self._inotify_again_s
+                if again_s is not None and self._monotonic() >= again_s:
+                    self._back_to_inotify(self._watcher)
                 return
             self._problems.report(
                 "watcher_lost", "warning", f"the watcher was lost: {trouble}", "It is rebuilt."
@@ -62,7 +78,7 @@ class Sentinel:
             self._intake.events_tell(False)
             self._watcher.stop()
             self._watcher = None
-        if time.monotonic() >= self._next_try_s:
+        if self._monotonic() >= self._next_try_s:
             self._build()
 
     def stop(self) -> None:
@@ -74,7 +90,7 @@ class Sentinel:
         try:
             self._watcher = self._started(self._kind())
         except OSError as exc:
-            self._next_try_s = time.monotonic() + _TRY_AGAIN_S
+            self._next_try_s = self._monotonic() + _TRY_AGAIN_S
             self._problems.report(
                 "watcher_lost",
                 "warning",
@@ -96,7 +112,7 @@ class Sentinel:
 
     def _started(self, kind: str) -> Watcher:
         """A listening watcher of this kind; polling where the kernel's watches are used up."""
-        self._stand_in = False
+        self._inotify_again_s = None
         try:
             watcher = self._new(kind)
         except OSError as exc:
@@ -109,29 +125,27 @@ class Sentinel:
                 "Raise fs.inotify.max_user_watches or max_user_instances with sysctl; inotify is "
                 "tried again by itself.",
             )
-            self._stand_in = True
-            self._next_try_s = time.monotonic() + _INOTIFY_AGAIN_S
+            self._inotify_again_s = self._monotonic() + _INOTIFY_AGAIN_S
             return self._new("polling")
         self._problems.clear("watch_limit")
         return watcher
 
-    def _back_to_inotify(self) -> None:
+    def _back_to_inotify(self, stand_in: Watcher) -> None:
         """Polling goes on until the other listens; what comes meanwhile is told by both."""
         try:
             watcher = self._new("inotify")
         except OSError:
-            self._next_try_s = time.monotonic() + _INOTIFY_AGAIN_S
+            self._inotify_again_s = self._monotonic() + _INOTIFY_AGAIN_S
             return
-        if self._watcher is not None:
-            self._watcher.stop()
+        stand_in.stop()
         self._watcher = watcher
-        self._stand_in = False
+        self._inotify_again_s = None
         self._problems.clear("watch_limit")
         self._intake.events_tell(True)
         self._intake.rescan()
 
     def _new(self, kind: str) -> Watcher:
-        watcher = Watcher(
+        watcher = self._listening(
             self._inbox,
             kind,
             self._intake.hint,
@@ -154,7 +168,7 @@ class Sentinel:
         return True
 
     def _overflowed(self) -> None:
-        self._overflowed_s = time.monotonic()
+        self._overflowed_s = self._monotonic()
         self._problems.report(
             "events_lost",
             "warning",
@@ -168,7 +182,7 @@ class Sentinel:
         overflowed_s = self._overflowed_s
         if (
             overflowed_s is not None
-            and time.monotonic() - overflowed_s >= _OVERFLOW_SHOWN_S
+            and self._monotonic() - overflowed_s >= _OVERFLOW_SHOWN_S
             and self._intake.looked_since(overflowed_s)
         ):
             self._overflowed_s = None

@@ -149,7 +149,7 @@ class Watcher:
         logging.getLogger("watchdog").removeHandler(self._overflow)
         if self._descriptor is not None and _kind_of(self._descriptor._inotify_fd) != _INOTIFY:
             # watchdog would ask, and close, whatever has that number by now
-            self._descriptor._inotify_fd = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+            self._descriptor._inotify_fd = os.open(os.devnull, os.O_RDONLY)
         threads = [self._observer, *self._observer.emitters]
         if self._descriptor is not None:
             threads.append(self._descriptor)
