@@ -80,6 +80,56 @@ def test_the_same_file_twice_is_one() -> None:
     assert len(known) == _MERGE_AT
 
 
+@pytest.mark.parametrize("at_once", [0, 1, 2, 5000])
+@pytest.mark.parametrize("one_by_one", [0, 3])
+def test_it_is_one_set_whether_files_were_added_at_once_or_one_by_one(
+    at_once: int, one_by_one: int
+) -> None:
+    known, count = Known(), at_once + one_by_one
+    known.update((name(number), stat(number)) for number in range(at_once))
+    for number in range(at_once, count):
+        known.add(name(number), stat(number))
+    assert len(known) == count
+    asked = [*range(count), *range(10_000, 10_040)]
+    wanted = [number < count for number in asked]
+    assert [known.holds(name(number), stat(number)) for number in asked] == wanted
+    for few in (asked, asked[:1], asked[-1:], []):
+        by_name = [name_digest(name(number), stat(number).inode) for number in few]
+        assert known.name(by_name) == [number < count for number in few]
+
+
+def test_what_was_added_before_is_known_beside_what_was_added_since() -> None:
+    known = Known()
+    for first in (0, 50, 25):  # the last time half of them again
+        known.update((name(number), stat(number)) for number in range(first, first + 50))
+    assert len(known) == 100
+    assert all(known.holds(name(number), stat(number)) for number in range(100))
+
+
+def test_the_same_name_with_another_inode_number_is_not_known_by_its_name() -> None:
+    known = Known()
+    known.add(b"a.jpg", stat(7))
+    inodes = [7, 6, 8, 7 + 64, 7 + 2**32, 7 + 2**63]
+    assert known.name([name_digest(b"a.jpg", inode) for inode in inodes]) == [True] + [False] * 5
+
+
+def test_many_that_are_added_one_by_one_are_all_known_and_cost_as_little() -> None:
+    count = _MERGE_AT + 100
+    tracemalloc.start()
+    try:
+        known = Known()
+        before, _ = tracemalloc.get_traced_memory()
+        for number in range(count):
+            known.add(name(number), stat(number))
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(known) == count
+    assert all(known.holds(name(number), stat(number)) for number in range(count))
+    assert not known.holds(name(count), stat(count))
+    assert (after - before) / count <= 64
+
+
 def test_a_kept_file_costs_tens_of_bytes() -> None:
     count = 200_000
     tracemalloc.start()

@@ -10,6 +10,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
+from operator import or_
 
 import numpy as np
 
@@ -56,7 +57,7 @@ class Known:
         self._names.merge(names)
 
     def holds(self, source: bytes, stat: Fingerprint) -> bool:
-        return self._whole.hold([_whole(source, stat)])[0]
+        return _whole(source, stat) in self._whole
 
     def hold(self, digests: Sequence[int]) -> list[bool]:
         """Of each ``whole_digest`` whether it is a known file's."""
@@ -83,35 +84,31 @@ class _Digests:
             recent, self._recent = array("q", self._recent), set()
             self.merge(recent)
 
+    def __contains__(self, digest: int) -> bool:
+        at = bisect_left(self._sorted, digest)
+        return digest in self._recent or self._sorted[at : at + 1] == array("q", [digest])
+
     def hold(self, digests: Sequence[int]) -> list[bool]:
+        """Of each whether it is in the set; many at once."""
         recent = self._recent
-        if len(digests) < 8:  # cheaper one by one
-            return [each in recent or self._stands(each) for each in digests]
-        asked = np.array(digests, dtype=np.int64)
         among = np.frombuffer(self._sorted, dtype=np.int64)
         if not len(among):
             return [each in recent for each in digests]
-        at = np.searchsorted(among, asked)
-        at[at == len(among)] = 0
+        asked = np.array(digests, dtype=np.int64)
+        at = np.searchsorted(among[:-1], asked)  # the last stands where there is no greater one
         found: list[bool] = (among[at] == asked).tolist()
-        if recent:
-            return [a or b in recent for a, b in zip(found, digests, strict=True)]
-        return found
+        return list(map(or_, found, (each in recent for each in digests)))
 
     def merge(self, more: array[int]) -> None:
         """Takes in numbers in any order; uses up ``more``."""
         more.extend(self._sorted)
         merged = np.frombuffer(more, dtype=np.int64)
         merged.sort()
-        if len(merged) > 1 and (again := merged[1:] == merged[:-1]).any():
+        if (again := merged[1:] == merged[:-1]).any():
             merged = merged[np.concatenate(([True], ~again))]
             more = array("q")
             more.frombytes(merged.tobytes())
         self._sorted = more
-
-    def _stands(self, digest: int) -> bool:
-        at = bisect_left(self._sorted, digest)
-        return at < len(self._sorted) and self._sorted[at] == digest
 
 
 def _whole(source: bytes, stat: Fingerprint) -> int:
