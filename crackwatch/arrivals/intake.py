@@ -203,7 +203,7 @@ class Intake:
     def held(self) -> int:
         """How many files are in memory: in the gate, queued or being inspected."""
         with self._changed:
-            return len(self._candidates) + len(self._in_flight) + len(self._aside)
+            return self._held + len(self._aside)
 
     def backlog(self) -> Backlog | None:
         """What waits, from memory; None while more may wait than memory holds.
@@ -216,7 +216,7 @@ class Intake:
         with self._changed:
             if self._rescan_wanted or self._scan_wanted or self._hint_lost or self._fault:
                 return None
-            pending = len(self._candidates) + len(self._in_flight)
+            pending = self._held
             if self._scan is not None and pending >= self._capacity:
                 return None
             waiting = [*self._candidates.values(), *self._aside]
@@ -285,27 +285,26 @@ class Intake:
         self._progress()
         self._take_hints()
         self._forget_gone()
-        worked = self._look_at_due()
-        worked |= self._advance_scan()
-        if not worked:
-            with self._changed:
-                if not self._stopping and not self._hints:
-                    self._changed.wait(self._wait_s())
+        self._look_at_due()
+        self._advance_scan()
+        with self._changed:
+            if not self._stopping:
+                self._changed.wait(self._wait_s())
+
+    @property
+    def _held(self) -> int:
+        return len(self._candidates) + len(self._in_flight)
 
     def _wait_s(self) -> float:
-        with self._changed:
-            due: list[float] = [
-                each.next_look_s for each in (*self._candidates.values(), *self._aside)
-            ]
-        if self._fault is not None and not self._passed_over:
+        """Until there is something to do; what a lack of room holds up, a release wakes."""
+        due = [each.next_look_s for each in (*self._candidates.values(), *self._aside)]
+        scanning = self._scan is not None or self._rescan_wanted
+        blocked = self._fault is not None and not self._passed_over
+        if blocked or not scanning:
             due.append(self._pace.next_s)
-        elif self._scan is not None or self._rescan_wanted:
-            if len(self._in_flight) + len(self._candidates) < self._capacity:
-                return 0.0
-            due.append(self._monotonic() + 0.02)
-        else:
-            due.append(self._pace.next_s)
-        return max(0.0, min(_IDLE_WAIT_S, min(due) - self._monotonic()))
+        if self._held < self._capacity and (self._hints or (scanning and not blocked)):
+            return 0.0
+        return max(0.0, min(_IDLE_WAIT_S, min(due, default=math.inf) - self._monotonic()))
 
     def _take_hints(self) -> None:
         now = self._monotonic()
@@ -313,8 +312,8 @@ class Intake:
             if self._hint_lost:
                 self._hint_lost = False
                 self._rescan_wanted = True
-            room = self._capacity - len(self._candidates) - len(self._in_flight)
-            for source in list(self._hints)[: max(room, 0)]:
+            room = max(self._capacity - self._held, 0)
+            for source in list(self._hints)[:room]:
                 finished = self._hints.pop(source)
                 if source in self._in_flight:
                     continue  # judged by what it was; a change is seen when it is read
@@ -325,51 +324,48 @@ class Intake:
                 candidate.pause_s = LOOK_AGAIN_S
                 candidate.next_look_s = now if finished else now + _CREATED_GRACE_S
 
-    def _look_at_due(self) -> bool:
+    def _look_at_due(self) -> None:
         now = self._monotonic()
         with self._changed:
             waiting = (*self._candidates.values(), *self._aside)
             due = [each for each in waiting if each.next_look_s <= now]
         if not due:
-            return False
-        due.sort(key=lambda candidate: candidate.next_look_s)
+            return
         try:
             folder = self._open()
         except SystemFault as fault:
             self._suffer(fault, _FAULT_AGAIN_S)
             for candidate in due:
                 candidate.next_look_s = now + _FAULT_AGAIN_S
-            return False
-        moved = False
+            return
         try:
             for candidate in due:
                 if self._stopping:
                     break
-                moved |= self._look(folder, candidate)
+                self._look(folder, candidate)
         finally:
             os.close(folder)
-        return moved
 
-    def _look(self, folder: int, candidate: Candidate) -> bool:
-        """One look at one file; true if it left the gate."""
+    def _look(self, folder: int, candidate: Candidate) -> None:
+        """One look at one file, which may leave the gate by it."""
         source = candidate.source
         try:
             descriptor = inbox_module.open_beneath(folder, source)
         except OSError as exc:
             if exc.errno in inbox_module.MACHINE_WIDE:
                 candidate.next_look_s = self._monotonic() + _IDLE_WAIT_S
-                return False
+                return
             if exc.errno in inbox_module.SYSTEM_ERRNOS:
                 with self._changed:
                     self._candidates.pop(source, None)
                     self._put_aside(candidate, exc.strerror or str(exc), _OPEN_AGAIN_MAX_S)
-                return False
+                return
             self._drop(source)
             if exc.errno == errno.ELOOP:
                 self._leave_alone(LeftAlone(source, inbox_module.SYMLINK))
             elif isinstance(exc, PermissionError):
                 self._leave_alone(LeftAlone(source, f"cannot be opened: {exc.strerror}"))
-            return True
+            return
         try:
             status = os.fstat(descriptor)
             found = Fingerprint.of(status)
@@ -378,12 +374,12 @@ class Intake:
                 self._leave_alone(LeftAlone(source, kind))
             if not stat.S_ISREG(status.st_mode) or self._holds(source, found):
                 self._drop(source)
-                return True
+                return
             settled = self._gate.look(candidate, descriptor, found)
         finally:
             os.close(descriptor)
         if settled is None:
-            return False
+            return
         arrival = Arrival(source, found, datetime.now(UTC), settled.by, settled.waited)
         with self._changed:
             self._candidates.pop(source, None)
@@ -393,23 +389,22 @@ class Intake:
             self._progress()
             if self._stopping:
                 self.finished(source)
-                return True
+                return
         self._last_progress_s = self._monotonic()
-        return True
 
-    def _advance_scan(self) -> bool:
+    def _advance_scan(self) -> None:
         now = self._monotonic()
         if self._scan is None:
             self._probe(now)
             # after a fault not at once, however much a look is wanted
             wanted = self._rescan_wanted and (self._fault is None or bool(self._passed_over))
             if not wanted and now < self._pace.next_s:
-                return False
+                return
             try:
                 os.close(self._open())
             except SystemFault as fault:
                 self._suffer(fault, _FAULT_AGAIN_S)
-                return False
+                return
             if self._fault is not None and not self._fault_in_walk:
                 self._recover()  # at once: the look itself may take hours
             self._begin_scan(now, wanted=wanted)
@@ -418,19 +413,17 @@ class Intake:
         try:
             while seen < _SLICE:
                 with self._changed:
-                    if len(self._candidates) + len(self._in_flight) >= self._capacity:
-                        self._forget_busy()
-                        if len(self._candidates) + len(self._in_flight) >= self._capacity:
-                            return seen > 0
+                    if self._held >= self._capacity and not self._forget_busy():
+                        return
                 try:
                     entry = next(self._scan)
                 except StopIteration:
                     self._end_scan()
-                    return True
+                    return
                 if entry is None:  # a stretch of the folder
                     if not seen:  # what is not known is work, not the price of looking
                         self._scan_spent_s += self._spent() - began_spent_s
-                    return True
+                    return
                 seen += 1
                 self._consider(entry, now)
         except PartlyUnreadable as fault:
@@ -439,8 +432,6 @@ class Intake:
             self._scan = None
             self._suffer(fault, _WALK_AGAIN_S)
             self._fault_in_walk = True
-            return False
-        return True
 
     def _begin_scan(self, now: float, *, wanted: bool) -> None:
         with self._changed:
@@ -569,11 +560,12 @@ class Intake:
         else:
             self._pass_over(fault)
 
-    def _forget_busy(self) -> None:
-        """Makes room: files that are being written come back by an event or a scan."""
+    def _forget_busy(self) -> bool:
+        """Makes room, if it can: files that are being written come back by an event or a scan."""
         busy = [source for source, candidate in self._candidates.items() if candidate.busy]
-        for source in busy[: max(1, len(busy) // 2)]:
+        for source in busy[::2]:
             del self._candidates[source]
+        return bool(busy)
 
     def _holds(self, source: bytes, found: Fingerprint) -> bool:
         with self._changed:
