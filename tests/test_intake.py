@@ -7,7 +7,7 @@ import itertools
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -36,8 +36,8 @@ class Bench:
         self.faults: list[SystemFault | None] = []
         self.accept = True
         lease = options.pop("lease", probe_lease)
+        self.known: Known = options.pop("known", Known())  # type: ignore[assignment]
         settings = {"capacity": 1000, "rescan_s": 3600.0, **options}
-        self.known = Known()
         self.gate = Gate(
             settle_s=0.3,
             incomplete_s=0.5,
@@ -626,3 +626,269 @@ def test_the_backlog_counts_what_has_no_row(inbox: Path) -> None:
         counted = bench.intake.count_backlog()
     assert backlog.pending == counted.pending == 4
     assert counted.oldest_ns == backlog.oldest_ns
+
+
+# --------------------------------------------------------------------------------- how it waits
+
+
+def test_whatever_is_told_wakes_it_at_once(inbox: Path) -> None:
+    """Each of four is told to a sleeper that would sleep for a second; the luckiest counts."""
+
+    def hint(bench: Bench) -> None:
+        bench.intake.hint(b"a.jpg", True)
+
+    def rescan(bench: Bench) -> None:
+        bench.intake.rescan()
+
+    for tell in (hint, rescan):
+        took_s = []
+        for _ in range(3):
+            (inbox / "a.jpg").write_bytes(b"x")
+            bench = Bench(inbox)
+            with bench.running():
+                wait_until(lambda bench=bench: len(bench.offered) == 1)  # type: ignore[misc]
+                (inbox / "a.jpg").unlink()
+                bench.intake.finished(b"a.jpg")
+                wait_until(lambda bench=bench: bench.intake.backlog() is not None)  # type: ignore[misc]
+                time.sleep(0.05)
+                (inbox / "a.jpg").write_bytes(b"again")
+                began = time.monotonic()
+                tell(bench)
+                wait_until(lambda bench=bench: len(bench.offered) == 2)  # type: ignore[misc]
+                took_s.append(time.monotonic() - began)
+                time.sleep(0.05)
+                stopping = time.monotonic()
+            took_s[-1] = max(took_s[-1], time.monotonic() - stopping)
+        assert min(took_s) < 0.5
+
+
+def test_a_hint_without_room_waits_without_a_stir_and_is_taken_as_soon_as_there_is_some(
+    inbox: Path,
+) -> None:
+    beats: list[float] = []
+    took_s = []
+    for _ in range(3):
+        for name in ("a.jpg", "b.jpg"):
+            (inbox / name).write_bytes(b"x")
+        bench = Bench(inbox, capacity=2, progress=lambda: beats.append(time.monotonic()))
+        with bench.running():
+            wait_until(lambda bench=bench: len(bench.offered) == 2)  # type: ignore[misc]
+            bench.intake.hint(b"c.jpg", True)
+            (inbox / "c.jpg").write_bytes(b"x")
+            time.sleep(0.1)
+            before = len(beats)
+            time.sleep(0.1)
+            assert len(beats) - before <= 5
+            assert bench.intake.held() == 2
+            began = time.monotonic()
+            bench.intake.kept(bench.offered[0])
+            wait_until(lambda bench=bench: len(bench.offered) == 3)  # type: ignore[misc]
+            took_s.append(time.monotonic() - began)
+            assert bench.intake.held() == 2
+        for name in ("a.jpg", "b.jpg", "c.jpg"):
+            (inbox / name).unlink()
+    assert min(took_s) < 0.5
+
+
+def test_an_idle_intake_and_one_that_cannot_look_hardly_stir(inbox: Path) -> None:
+    beats: list[float] = []
+    bench = Bench(inbox, progress=lambda: beats.append(time.monotonic()))
+    with bench.running():
+        wait_until(lambda: bench.faults == [None])
+        before = len(beats)
+        for _ in range(3):  # what is not there is looked at, and is progress all the same
+            bench.intake.hint(b"never was.jpg", True)
+            time.sleep(0.05)
+        assert before + 3 <= len(beats) <= before + 12
+        inbox.rmdir()
+        bench.intake.hint(b"a.jpg", True)
+        wait_until(lambda: bench.faults[-1] is not None)
+        before = len(beats)
+        time.sleep(0.3)
+        assert len(beats) - before <= 5
+
+
+def test_what_was_looked_at_and_is_no_arrival_is_held_no_longer(inbox: Path) -> None:
+    (inbox / "kept.jpg").write_bytes(b"x")
+    bench = Bench(inbox)
+    with bench.running():
+        wait_until(lambda: len(bench.offered) == 1)
+        bench.intake.kept(bench.offered[0])
+        (inbox / "link.jpg").symlink_to("kept.jpg")
+        (inbox / "folder.jpg").mkdir()
+        for name in (b"never was.jpg", b"kept.jpg", b"link.jpg", b"folder.jpg"):
+            bench.intake.hint(name, True)
+        wait_until(lambda: len(bench.intake.left_alone()) == 1)
+        wait_until(lambda: bench.intake.held() == 0)
+    assert bench.names() == ["kept.jpg"]
+
+
+def test_what_nobody_took_is_let_go_at_the_end(inbox: Path) -> None:
+    (inbox / "a.jpg").write_bytes(b"x")
+    bench = Bench(inbox)
+    bench.accept = False
+    with bench.running():
+        wait_until(lambda: bench.intake.held() == 1)
+        time.sleep(0.05)
+    assert bench.intake.held() == 0 and bench.offered == []
+
+
+# ----------------------------------------------------------------------------- what it can hold
+
+
+def test_before_the_first_look_nobody_knows_what_waits_and_every_hint_is_wanted(
+    inbox: Path,
+) -> None:
+    bench = Bench(inbox)
+    assert bench.intake.backlog() is None
+    assert bench.intake.hints_needed()
+    assert not bench.intake.looked_since(0.0)
+    with bench.running():
+        wait_until(lambda: bench.intake.backlog() is not None)
+        assert bench.intake.looked_since(0.0)
+
+
+def test_no_more_hints_are_held_than_files_and_one_that_is_held_may_be_told_again(
+    inbox: Path,
+) -> None:
+    bench = Bench(inbox, capacity=3)
+    for name in (b"0.jpg", b"1.jpg", b"2.jpg", b"0.jpg", b"notes.txt"):
+        bench.intake.hint(name, True)
+        assert bench.intake.hints_needed()
+    bench.intake.hint(b"3.jpg", True)
+    assert not bench.intake.hints_needed()
+    for name in ("0.jpg", "1.jpg", "2.jpg", "3.jpg"):
+        (inbox / name).write_bytes(b"x")
+    with bench.running():  # the first look finds the one that was lost
+        wait_until(bench.intake.hints_needed)
+        wait_until(lambda: len(bench.offered) == 3)
+        bench.intake.kept(bench.offered[0])
+        wait_until(lambda: len(bench.offered) == 4)
+
+
+def test_a_hint_that_was_lost_is_made_good_by_a_look_that_nobody_else_asked_for(
+    inbox: Path,
+) -> None:
+    bench = Bench(inbox, capacity=1)
+    with bench.running():
+        wait_until(lambda: bench.intake.backlog() is not None)
+        (inbox / "a.jpg").write_bytes(b"x")
+        bench.intake.hint(b"a.jpg", True)
+        wait_until(lambda: len(bench.offered) == 1)
+        for name in ("b.jpg", "c.jpg"):
+            (inbox / name).write_bytes(b"x")
+            bench.intake.hint(name.encode(), True)
+        for count in (2, 3):
+            bench.intake.kept(bench.offered[-1])
+            wait_until(lambda count=count: len(bench.offered) == count)  # type: ignore[misc]
+        bench.intake.kept(bench.offered[-1])
+        wait_until(bench.intake.hints_needed)
+        wait_until(lambda: bench.intake.backlog() is not None)
+
+
+def test_no_more_than_two_hundred_of_what_is_left_alone_are_named(inbox: Path) -> None:
+    for index in range(203):
+        (inbox / f"{index}.txt").write_bytes(b"x")
+    bench = Bench(inbox)
+    with bench.running():
+        wait_until(lambda: bench.intake.backlog() is not None)
+        assert len(bench.intake.left_alone()) == 200
+        for index in range(203):
+            (inbox / f"{index}.txt").unlink()
+            (inbox / f"{index}.jpg").symlink_to("nowhere")
+        bench.intake.rescan()
+        wait_until(lambda: {each.source[-4:] for each in bench.intake.left_alone()} == {b".jpg"})
+        assert len(bench.intake.left_alone()) == 200
+    told = Bench(inbox, capacity=300)
+    for index in range(203):  # before the folder is looked at, one by one
+        told.intake.hint(b"%d.jpg" % index, True)
+    with told.running():
+        wait_until(lambda: told.intake.held() == 0 and told.intake.backlog() is not None)
+        assert len(told.intake.left_alone()) == 200
+
+
+# ---------------------------------------------------------------------------------- its faults
+
+
+class Failing(Known):
+    """The disk fails in the middle of a look, until it is mended."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mended = False
+        self.looks = 0
+
+    def hold(self, digests: Sequence[int]) -> list[bool]:
+        self.looks += 1
+        if not self.mended:
+            raise SystemFault("inbox_io", "the disk fails")
+        return super().hold(digests)
+
+
+def test_a_fault_in_the_middle_of_a_look_is_over_when_one_has_come_to_its_end(
+    inbox: Path,
+) -> None:
+    (inbox / "a.jpg").write_bytes(b"x")
+    known = Failing()
+    bench = Bench(inbox, known=known, rescan_s=0.1)
+    with bench.running():
+        wait_until(lambda: known.looks >= 3)
+        assert None not in bench.faults and bench.intake.backlog() is None
+        bench.intake.rescan()  # not at once, however much it is wanted
+        looks = known.looks
+        time.sleep(0.05)
+        assert known.looks <= looks + 1
+        known.mended = True
+        wait_until(lambda: bench.faults[-1] is None)
+        wait_until(lambda: bench.names() == ["a.jpg"])
+        assert bench.faults.count(None) == 1
+        inbox.rename(inbox.with_name("away"))  # a fault of another kind is over at once again
+        wait_until(lambda: bench.faults[-1] is not None)
+
+
+def test_once_gives_up_on_an_inbox_that_is_not_there_when_its_patience_ends(inbox: Path) -> None:
+    inbox.rmdir()
+    bench = Bench(inbox, rescan_s=0.05)
+    began = time.monotonic()
+    with pytest.raises(SystemFault):
+        bench.intake.run_once(0.4)
+    assert 0.4 <= time.monotonic() - began < 4
+
+
+def test_once_is_patient_with_an_inbox_that_comes_back(inbox: Path) -> None:
+    inbox.rmdir()
+    bench = Bench(inbox, rescan_s=0.05)
+    mended = threading.Timer(0.2, inbox.mkdir)
+    mended.start()
+    bench.intake.run_once(5.0)
+    mended.join()
+    assert bench.faults[-1] is None
+
+
+def test_once_looks_through_an_empty_inbox_twice_and_no_more(inbox: Path) -> None:
+    took_s = []
+    for _ in range(3):
+        looks: list[int] = []
+        began = time.monotonic()
+        Bench(inbox, verify=looks.append).intake.run_once(30.0)
+        took_s.append(time.monotonic() - began)
+        assert len(looks) == 2
+    assert min(took_s) < 0.9  # it does not sleep in between
+
+
+def test_once_waits_for_what_is_with_others_longer_than_for_whoever_writes(
+    inbox: Path,
+) -> None:
+    bench = Bench(inbox)
+    with (inbox / "a.jpg").open("wb"):
+        bench.intake.run_once(0.1)
+        assert bench.offered == []
+    bench = Bench(inbox)
+    worker = threading.Thread(target=bench.intake.run_once, args=(0.1,))
+    worker.start()
+    wait_until(lambda: len(bench.offered) == 1)
+    time.sleep(0.3)
+    assert worker.is_alive()  # it is being judged
+    bench.intake.kept(bench.offered[0])
+    worker.join(5)
+    assert not worker.is_alive()

@@ -248,6 +248,7 @@ class Intake:
         """Works until ``stop``."""
         while not self._stopping:
             self._turn()
+            self._sleep()
 
     def run_once(self, patience_s: float) -> None:
         """Works until nothing is left to do, or nothing has moved for ``patience_s``.
@@ -267,19 +268,18 @@ class Intake:
             with self._changed:
                 quiet = not (self._hints or self._in_flight or self._scan)
                 waiting = bool(self._candidates) or self._aside.undecided
-            if not quiet:
-                continue
-            if self._passed_over:
+            if quiet and self._passed_over:
                 stuck = self._monotonic() - self._last_progress_s > patience_s
                 if fault is not None and lasts and (stuck or not waiting):
                     raise fault
-            elif not waiting:
+            elif quiet and not waiting:
                 # a scan that began after the last file was settled has found nothing more
                 if self._scans_done >= scans_before + 2:
                     return
                 self.rescan()
-            elif self._monotonic() - self._last_progress_s > patience_s:
+            elif quiet and self._monotonic() - self._last_progress_s > patience_s:
                 return
+            self._sleep()
 
     def _turn(self) -> None:
         self._progress()
@@ -287,6 +287,8 @@ class Intake:
         self._forget_gone()
         self._look_at_due()
         self._advance_scan()
+
+    def _sleep(self) -> None:
         with self._changed:
             if not self._stopping:
                 self._changed.wait(self._wait_s())
