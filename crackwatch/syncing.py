@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 
-def fsync_path(path: str | os.PathLike[str]) -> None:
+def fsync_path(path: str | bytes | os.PathLike[str]) -> None:
     """Makes durable what a file, or a folder's list of names, holds. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -21,7 +21,7 @@ def fsync_path(path: str | os.PathLike[str]) -> None:
 def fsync_folder(folder: bytes) -> None:
     """Makes durable the names in ``folder``; a folder that is gone has none. Raises OSError."""
     try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        descriptor = os.open(folder, os.O_DIRECTORY)
     except (FileNotFoundError, NotADirectoryError):
         return
     try:

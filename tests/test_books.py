@@ -32,7 +32,7 @@ from crackwatch.domain import (
 from crackwatch.errors import ModelTampered, StoreError, SystemFault
 from crackwatch.store import engine as engines
 from crackwatch.store.books import Books
-from tests.disks import as_an_ordinary_user
+from tests.disks import as_an_ordinary_user, read_only
 from tests.station import Station
 
 FACTS = BatchFacts(None, "openvino", "f32", "size", 1000, 2000)
@@ -498,6 +498,28 @@ def test_a_database_that_became_read_only_is_a_fault_that_ends() -> None:
         station.database.parent.chmod(0o755)
         station.database.chmod(0o644)
         assert record(station, draft()).inspected == 1
+
+
+def test_a_probe_is_refused_where_recording_would_be_and_changes_nothing(
+    station: Station,
+) -> None:
+    record(station, draft(place=Place.FLAGGED))
+    before = station.rows()
+    station.books.probe()
+    with engines.open_reader(station.database).connect() as reader:
+        reader.exec_driver_sql("SELECT 1 FROM inspections")
+        with read_only(station.database.parent), pytest.raises(SystemFault) as caught:
+            station.books.probe()
+    assert caught.value.code == "database_readonly"
+    station.books.probe()
+    assert station.rows() == before
+
+
+def test_what_was_inspected_at_the_very_moment_counts_as_since_then(station: Station) -> None:
+    record(station, draft(place=Place.FLAGGED))
+    at = sole(station.books.unfiled()).inspected_at
+    assert station.books.inspected_since(at) == (1, 1)
+    assert station.books.inspected_since(at + timedelta(microseconds=1)) == (0, 0)
 
 
 def test_a_damaged_database_is_an_error_that_names_a_way_out(station: Station) -> None:

@@ -76,6 +76,30 @@ def test_a_missing_source_leaves_no_trace(tmp_path: Path, kernel: str) -> None:
     assert os.listdir(tmp_path) == []
 
 
+def test_a_missing_source_is_what_is_wrong_even_where_the_name_is_taken(
+    tmp_path: Path, kernel: str
+) -> None:
+    (tmp_path / "b").write_bytes(b"somebody's")
+    with pytest.raises(FileNotFoundError):
+        durable.rename_noreplace(b(tmp_path / "a"), b(tmp_path / "b"))
+    assert (tmp_path / "b").read_bytes() == b"somebody's"
+
+
+def test_relative_names_are_those_of_the_working_folder(
+    tmp_path: Path, kernel: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a").write_bytes(b"x")
+    monkeypatch.chdir(tmp_path)
+    durable.rename_noreplace(b"a", b"b")
+    assert os.listdir(tmp_path) == ["b"]
+
+
+def test_a_file_system_is_synced_through_a_folder_of_it_alone(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")  # which would wait for a writer
+    with pytest.raises(NotADirectoryError):
+        durable.syncfs(b(tmp_path / "pipe"))
+
+
 def test_a_rename_that_fails_leaves_no_reservation(tmp_path: Path, kernel: str) -> None:
     (tmp_path / "a").write_bytes(b"x")
     with pytest.raises(OSError, match="No such file"):

@@ -15,6 +15,8 @@ from crackwatch.filing.names import PATH_MAX_BYTES, DayDestinations, fit
 
 MOVED = [Place.FLAGGED, Place.ARCHIVED, Place.QUARANTINED]
 DAY = b"2026-11-23"
+PATH_MAX = 4095  # and a zero byte
+BESIDE = {Place.QUARANTINED: b".json", Place.FLAGGED: b".overlay.jpg"}
 
 part = st.binary(min_size=1, max_size=255).filter(
     lambda name: b"/" not in name and b"\0" not in name and name not in (b".", b"..")
@@ -110,6 +112,36 @@ def test_a_path_that_would_be_too_long_loses_its_folders(destinations: DayDestin
     put(destinations, Place.FLAGGED, proposed)
 
 
+@pytest.mark.parametrize("longer", [False, True])
+def test_the_folders_stay_as_long_as_the_longest_name_has_room_below_them(
+    destinations: DayDestinations, longer: bool
+) -> None:
+    room = PATH_MAX - 1 - 255 - len(destinations.path(Place.FLAGGED, DAY)) + longer
+    whole, rest = divmod(room, 101)
+    if not rest:
+        whole, rest = whole - 1, 101
+    parts = [b"f" * 100] * (whole - 1) + [b"g" * (100 + rest - 51), b"h" * 50][: 1 + 1]
+    folders = b"/".join(parts)
+    assert (
+        len(destinations.path(Place.FLAGGED, DAY) + b"/" + folders) + 1 + 255 == PATH_MAX + longer
+    )
+    proposed = destinations.propose(Place.FLAGGED, folders + b"/a.jpg", 7, 0)
+    assert proposed == (DAY + b"/a.jpg" if longer else DAY + b"/" + folders + b"/a.jpg")
+    if not longer:
+        put(destinations, Place.FLAGGED, DAY + b"/" + folders + b"/" + b"x" * 255)
+
+
+@pytest.mark.parametrize(("place", "beside"), [*BESIDE.items(), (Place.ARCHIVED, b"")])
+@pytest.mark.parametrize("attempt", [0, 1])
+def test_a_name_is_cut_by_no_more_than_what_stands_beside_it_needs(
+    destinations: DayDestinations, place: Place, beside: bytes, attempt: int
+) -> None:
+    proposed = destinations.propose(place, b"a" * 251 + b".jpg", 7, attempt)
+    assert proposed is not None
+    assert len(os.path.basename(proposed) + beside) == 255
+    put(destinations, place, proposed + beside)
+
+
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(source, st.sampled_from(MOVED), st.integers(1, 2**62), st.integers(0, 3))
 def test_whatever_a_producer_calls_its_file_the_destination_can_be_made(
@@ -119,7 +151,7 @@ def test_whatever_a_producer_calls_its_file_the_destination_can_be_made(
     assert proposed is not None and proposed.startswith(DAY)
     path = destinations.path(place, proposed)
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    beside = {Place.QUARANTINED: b".json", Place.FLAGGED: b".overlay.jpg"}.get(place, b"")
+    beside = BESIDE.get(place, b"")
     for name in (path, path + beside):
         if len(name) <= PATH_MAX_BYTES:
             with open(name, "ab"):
@@ -148,6 +180,8 @@ def test_a_name_that_is_no_text_is_cut_where_the_limit_is() -> None:
 
 def test_a_suffix_as_long_as_a_name_gives_way() -> None:
     assert fit(b"a." + b"x" * 253, b" (7)", 255) == b"a." + b"x" * 249 + b" (7)"
+    assert fit(b"ab." + b"x" * 250, b" (7)", 255) == b"ab." + b"x" * 248 + b" (7)"
+    assert fit(b"ab." + b"x" * 249, b" (7)", 255) == b"a (7)." + b"x" * 249  # one byte is a stem
 
 
 def test_a_name_that_fits_is_left_as_it_is() -> None:

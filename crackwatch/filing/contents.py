@@ -24,9 +24,7 @@ def copied(reading: int, partial: bytes) -> Iterator[int]:
     again proves what the disk has. Raises OSError, and then leaves ``partial`` as far as it came.
     """
     before = os.fstat(reading)
-    writing = os.open(
-        partial, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
-    )
+    writing = os.open(partial, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
     try:
         while chunk := os.read(reading, _CHUNK_BYTES):
             view = memoryview(chunk)

@@ -39,7 +39,7 @@ def rename_noreplace(source: bytes, destination: bytes) -> None:
     if code not in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
         raise OSError(code, os.strerror(code), source, None, destination)
     os.lstat(source)  # ENOENT now rather than a reservation for nothing
-    os.close(os.open(destination, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+    os.close(os.open(destination, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     try:
         os.rename(source, destination)
     except OSError:
@@ -54,7 +54,7 @@ def is_reservation(status: os.stat_result) -> bool:
 
 def syncfs(folder: bytes) -> None:
     """Makes durable everything written to the file system of ``folder``. Raises OSError."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    descriptor = os.open(folder, os.O_DIRECTORY)
     try:
         if _libc.syncfs(descriptor) != 0:
             code = ctypes.get_errno()

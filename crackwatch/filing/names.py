@@ -91,11 +91,10 @@ def fit(name: bytes, extra: bytes, limit_bytes: int) -> bytes:
     if room < 1:  # a suffix as long as a name: it has to give way
         stem, suffix, room = name, b"", limit_bytes - len(extra)
     cut = stem[:room]
-    if len(cut) < len(stem):
-        try:
-            stem.decode()
-        except UnicodeDecodeError:
-            pass
-        else:
-            cut = cut.decode("utf-8", "ignore").encode()
+    try:
+        stem.decode()
+    except UnicodeDecodeError:
+        pass
+    else:
+        cut = cut.decode("utf-8", "ignore").encode()
     return cut + extra + suffix

@@ -9,6 +9,7 @@ import stat
 from typing import Any
 
 from crackwatch import inbox as inbox_module
+from crackwatch import syncing
 from crackwatch.domain import QuarantineReason
 from crackwatch.escaping import path_text
 from crackwatch.filing import durable
@@ -26,7 +27,7 @@ def beside(picture: bytes) -> bytes:
 def read(sidecar: bytes) -> dict[str, Any] | None:
     """What stands there, if it can be a sidecar of ours. Raises OSError for a fault of the disk."""
     try:
-        descriptor = os.open(sidecar, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = os.open(sidecar, os.O_NOFOLLOW | os.O_NONBLOCK)
         with os.fdopen(descriptor, "rb") as file:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode) or status.st_size > _MAX_BYTES:
@@ -79,8 +80,7 @@ def write(
     try:
         with open(partial, "wb") as file:
             file.write(text.encode())
-            file.flush()
-            os.fsync(file.fileno())
+        syncing.fsync_path(partial)
         if is_the_rows(sidecar, id, source):
             os.rename(partial, sidecar)
         else:

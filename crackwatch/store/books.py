@@ -9,7 +9,18 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, bindparam, func, insert, select, text, tuple_, update
+from sqlalchemy import (
+    Connection,
+    Engine,
+    bindparam,
+    false,
+    func,
+    insert,
+    select,
+    text,
+    tuple_,
+    update,
+)
 
 from crackwatch.domain import (
     Arrival,
@@ -194,7 +205,7 @@ class Books:
         The change that changes nothing is refused where the file is read-only; the lock is not.
         """
         with writing(self._engine) as connection:
-            connection.execute(update(inspections).where(inspections.c.id < 0).values(id=0))
+            connection.execute(update(inspections).where(false()).values(id=None))
 
     # ------------------------------------------------------------------------------- inside one
 

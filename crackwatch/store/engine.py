@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
-from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy.exc import DatabaseError
 from sqlalchemy.pool import NullPool
 
 from crackwatch.errors import StoreError, StoreVersionError, SystemFault
@@ -160,10 +160,7 @@ def explained(file: Path) -> Iterator[None]:
 
 
 def _sqlite_name(exc: DatabaseError) -> str:
-    name = getattr(exc.orig, "sqlite_errorname", None)
-    if name is None and isinstance(exc, OperationalError) and "locked" in str(exc.orig):
-        return "SQLITE_BUSY"
-    return str(name or "")
+    return str(getattr(exc.orig, "sqlite_errorname", ""))
 
 
 def _require(file: Path) -> None:
@@ -200,12 +197,10 @@ def _engine(file: Path, mode: str, begin: str) -> Engine:
 
     @event.listens_for(engine, "connect")
     def _pragmas(connection: Any, _record: Any) -> None:
-        cursor = connection.cursor()
-        cursor.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA foreign_keys = ON")
         if mode != "mode=ro":
-            cursor.execute("PRAGMA journal_mode = WAL")
-            cursor.execute("PRAGMA synchronous = FULL")
-        cursor.close()
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
