@@ -28,7 +28,7 @@ from crackwatch.conditions import Conditions
 from crackwatch.days import day_begins, working_day
 from crackwatch.decoding import Cost, Decoder
 from crackwatch.domain import Fingerprint, Place, QuarantineReason
-from crackwatch.errors import CrackwatchError, SystemFault, UsageError
+from crackwatch.errors import CrackwatchError, SystemFault, Untried, UsageError
 from crackwatch.escaping import path_text
 from crackwatch.filing.mover import Mover
 from crackwatch.filing.names import DayDestinations
@@ -59,6 +59,9 @@ _CRASHED = "crackwatch itself is at fault: one of its threads died"
 _REPORT_IT = "Its log says where; please report it."
 _TURN_S = 0.5  # between two looks at signals, watchers and status
 _STATUS_S = 1.0
+# Between two tries of suspicious pictures that the machine was too slow for; each may take a minute.
+# After the last the station goes on without: the others must not wait for ever.
+_TRY_AGAIN_S = (5.0, 15.0, 30.0, 60.0)
 # Threads that have not ended so long after they were told to are left behind by a process that ends
 # for a fault: every step of theirs may be cut off, as by a power cut. Within TimeoutStopSec.
 _END_WITHIN_S = 15.0
@@ -147,7 +150,7 @@ class Daemon:
         cores = len(os.sched_getaffinity(0))
         self._workers = ThreadPoolExecutor(cores, "decode")
         decoder = Decoder(settings)
-        pipeline = Pipeline(
+        self._pipeline = Pipeline(
             read=self._read,
             decode=decoder,
             measure=light.measure,
@@ -169,7 +172,6 @@ class Daemon:
                 self._tell_unmarked,
                 wanted=settings.images.overlay,
             ),
-            condemned=self._condemned(),
             progress=self._inspector_gets_on,
         )
         batch = settings.batch
@@ -223,7 +225,7 @@ class Daemon:
         )
 
         self._inspector = Inspector(
-            pipeline=pipeline,
+            pipeline=self._pipeline,
             queue=self._queue,
             intake=self._intake,
             board=self.board,
@@ -296,8 +298,11 @@ class Daemon:
         self._conditions.require_room()
         self._in_use.require()
 
-    def _condemned(self) -> dict[bytes, tuple[Fingerprint, QuarantineReason]]:
-        """The pictures that killed the decoder of an earlier process, as they are now."""
+    def _condemned(self, wake: int) -> dict[bytes, tuple[Fingerprint, QuarantineReason]]:
+        """The pictures that killed the decoder of an earlier process, as they are now.
+
+        Raises SystemFault where no process can be started to try them in.
+        """
         seen: dict[bytes, Fingerprint] = {}
         files = self._settings.files
         for source in self._journal.left_over():
@@ -305,12 +310,28 @@ class Daemon:
                 found = Fingerprint.of(os.lstat(os.path.join(self._inbox, source)))
                 if found.size_bytes <= files.max_bytes:  # no decoder ever saw what is bigger
                     seen[source] = found
-        guilty = suspects.condemn(
-            self._settings.folders.inbox,
-            list(seen),
-            files.max_pixels,
-            self._settings.images.larger,
-        )
+        guilty: dict[bytes, QuarantineReason] = {}
+        for pause_s in (*_TRY_AGAIN_S, None):
+            try:
+                guilty = suspects.condemn(
+                    self._settings.folders.inbox,
+                    list(seen),
+                    files.max_pixels,
+                    self._settings.images.larger,
+                )
+                break
+            except Untried as fault:
+                guilty = fault.guilty
+                self.board.report(fault.code, "error", fault.problem, fault.remedy)
+            self._pulse.tell()
+            self._teller.tell_status()
+            if pause_s is None:
+                self._log.warning("suspects_not_tried", count=len(seen) - len(guilty))
+                break
+            self._wait_for_signal(wake, pause_s)
+            if self._signal:
+                break
+        self.board.clear(suspects.UNTRIED)
         return {source: (seen[source], reason) for source, reason in guilty.items()}
 
     def _work(self, wake: int, *, once: bool) -> int:
@@ -339,6 +360,9 @@ class Daemon:
         notify("READY=1")
         status_module.forget_end(self._settings.folders.state)
         self._teller.tend_scale()  # a run with --once may be over before the next look
+        self._pipeline.condemn(self._condemned(wake))
+        if self._signal:  # nothing may be decoded any more that had to be tried first
+            self._begin_stop(signal.Signals(self._signal).name)
         # before anything new is looked at: a name that is still owed a move is not free
         moves = self._inspector.recover()
         self._inspector.guarded(self._load_books)

@@ -17,6 +17,7 @@
     ├── StoreError                  exit 5: the database cannot be used
     │   └── StoreVersionError       exit 5: not migrated, or newer than this program
     └── SystemFault                 exit 5 or 2: intake pauses, says why, tries again: never the picture's fault
+        ├── Untried                 a machine too slow to tell whether a picture hangs the decoder
         ├── ReadFault               one file of the inbox cannot be read: its place on the disk, or all of it
         └── PartlyUnreadable        a walk came to its end, but had to pass over parts of the inbox
 
@@ -131,6 +132,16 @@ class SystemFault(CrackwatchError):
         self.code = code
         if code.startswith("database"):
             self.exit_status = EXIT_NO_DATABASE
+
+
+class Untried(SystemFault):
+    """Whether pictures kill or hang the decoder could not be found out, except of ``guilty``."""
+
+    def __init__(
+        self, code: str, problem: str, remedy: str, *, guilty: dict[bytes, QuarantineReason]
+    ) -> None:
+        super().__init__(code, problem, remedy)
+        self.guilty = guilty
 
 
 class ReadFault(SystemFault):

@@ -222,6 +222,10 @@ class Pipeline:
         self._closings: list[Closing] = []  # durable, the rows not yet closed
         self._unsure = False  # a commit failed: it may have been made all the same
 
+    def condemn(self, guilty: Mapping[bytes, tuple[Fingerprint, QuarantineReason]]) -> None:
+        """More ``condemned``, found before the first batch."""
+        self._condemned.update(guilty)
+
     # ------------------------------------------------------------------------------- a batch
 
     def inspect(self, batch: Batch, judging: Judging) -> Inspected:

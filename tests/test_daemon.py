@@ -482,6 +482,57 @@ def test_whatever_ends_the_main_thread_ends_the_process_and_the_lock_is_held_unt
     assert station.audit()["ok"]
 
 
+# A station whose machine is too slow to try suspicious pictures, while a file is there.
+ITS_MACHINE_IS_SLOW = """
+import sys
+from crackwatch import daemon, suspects
+from crackwatch.cli import main
+
+daemon._TRY_AGAIN_S = (0.5,) * int(sys.argv.pop(1))
+wait = "import os, sys, time\\nwhile os.path.exists(sys.argv[1]): time.sleep(0.1)"
+command = [sys.executable, "-S", "-c", wait, sys.argv.pop(1)]
+suspects.condemn.__kwdefaults__.update(command=command, patience_s=1.0)
+main()
+"""
+
+
+@pytest.mark.parametrize("for_ever", [False, True])
+def test_a_picture_in_flight_is_not_condemned_because_the_machine_is_slow(
+    station: Process, for_ever: bool
+) -> None:
+    slow = station.root / "slow"
+    slow.touch()
+    (station.inbox / "a.jpg").write_bytes(drawn(1)[0])
+    (station.root / "state" / "in-flight.json").write_text('["a.jpg"]')
+    rounds = "2" if for_ever else "1000"
+    station.command = [sys.executable, "-c", ITS_MACHINE_IS_SLOW, rounds, str(slow)]
+    station.start(wait=False)
+    station.wait_until(lambda: station.status()["state"] == "paused")
+    (problem,) = station.status()["problems"]
+    assert problem["code"] == "suspects_untried" and "a.jpg" in problem["message"]
+    assert station.count() == 0
+    if not for_ever:
+        slow.unlink()
+    station.wait_until(lambda: station.count() == 1)
+    assert station.rows()[0]["outcome"] in ("normal", "anomaly")
+    assert ("suspects_not_tried" in station.log.read_text()) == for_ever
+    station.wait_until(lambda: not station.status()["problems"])
+    assert station.stop()[0] == 0
+
+
+def test_a_station_that_tries_suspicious_pictures_can_be_stopped(station: Process) -> None:
+    slow = station.root / "slow"
+    slow.touch()
+    (station.inbox / "a.jpg").write_bytes(drawn(1)[0])
+    (station.root / "state" / "in-flight.json").write_text('["a.jpg"]')
+    station.command = [sys.executable, "-c", ITS_MACHINE_IS_SLOW, "1000", str(slow)]
+    station.start(wait=False)
+    station.wait_until(lambda: station.status()["state"] == "paused")
+    assert station.stop()[0] == 0
+    assert station.count() == 0
+    assert (station.root / "state" / "in-flight.json").read_text() == '["a.jpg"]'
+
+
 def test_the_state_tells_a_pause_from_a_trouble_that_work_goes_on_beside() -> None:
     board = Board()
     assert state_of(board.problems()) == "running"
