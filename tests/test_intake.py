@@ -180,6 +180,7 @@ def test_an_incomplete_file_comes_back_once_it_has_had_its_time(inbox: Path) -> 
         wait_until(lambda: len(bench.offered) == 1)
         began = time.monotonic()
         bench.intake.unsettled(bench.offered[0], incomplete=True)
+        assert bench.intake.held() == 1
         wait_until(lambda: len(bench.offered) == 2)
         assert time.monotonic() - began >= 0.3
     assert [arrival.waited for arrival in bench.offered] == [False, True]

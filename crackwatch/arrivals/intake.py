@@ -90,7 +90,6 @@ class Intake:
         self._stopping = False
         self._rescan_wanted = True
         self._scan_wanted = False  # the scan under way was asked for, and was not only due again
-        self._hint_lost = False
         self._flooded = False
         self._events_tell = False
         # used by the intake's thread alone
@@ -122,8 +121,7 @@ class Intake:
                 self._hints[source] = finished or self._hints.get(source, False)
                 self._changed.notify()
             else:
-                self._hint_lost = True  # the next scan will find it
-                self._flooded = True
+                self._rescan_wanted = self._flooded = True  # a scan will find it
 
     def hints_needed(self) -> bool:
         """False from a hint that there was no room for until the full scan that makes it good."""
@@ -214,7 +212,7 @@ class Intake:
         than it holds already: counting beside it would cost an idle station the same once more.
         """
         with self._changed:
-            if self._rescan_wanted or self._scan_wanted or self._hint_lost or self._fault:
+            if self._rescan_wanted or self._scan_wanted or self._fault:
                 return None
             pending = self._held
             if self._scan is not None and pending >= self._capacity:
@@ -311,9 +309,6 @@ class Intake:
     def _take_hints(self) -> None:
         now = self._monotonic()
         with self._changed:
-            if self._hint_lost:
-                self._hint_lost = False
-                self._rescan_wanted = True
             room = max(self._capacity - self._held, 0)
             for source in list(self._hints)[:room]:
                 finished = self._hints.pop(source)
