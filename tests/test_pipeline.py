@@ -652,3 +652,17 @@ def test_a_flagged_picture_is_marked_once_where_it_came_to_lie_and_before_its_ro
         pipeline.close()
         pipeline.file()
     assert marked == [(b"crack.jpg", b"2026-11-23/crack (1).jpg")]
+
+
+def test_after_a_commit_that_may_have_been_made_the_books_are_asked_once(station: Station) -> None:
+    notes: list[str] = []
+    station.put("crack.jpg", jpeg(dark=True))
+    books = Noted(FailsOnce(station.books, "record", 1, after=True), notes)
+    with station.pipeline(books=books) as pipeline:
+        batch, judging = station.batch("crack.jpg"), station.judging()
+        with pytest.raises(SystemFault):
+            pipeline.inspect(batch, judging)
+        assert len(pipeline.inspect(batch, judging).recorded.known) == 1
+        assert pipeline.file().released == (b"crack.jpg",)
+        assert pipeline.file().released == ()
+    assert notes.count("unfiled") == 1
