@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import tokenize
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 from crackwatch.errors import ModelDisagrees, ModelTampered
 from crackwatch.registry import Card, Export, runtime_key
 from crackwatch.runtime import SIDE, Classifier
+from crackwatch.runtime.fast import FastClassifier, exact_of, measured
 
 GOLDEN_FILE = "golden/pictures.npy"
 # Of a probability. Before a model is published its OpenVINO files are held against Keras by the
-# first; from then on each runtime against what itself gave at publication, by its precision's.
+# first; from then on each runtime against what itself gave at publication, by the second.
 EXPORT_TOLERANCE = 1e-4
-GOLDEN_TOLERANCE: Mapping[str, float] = {"f32": 1e-3, "fast": 2e-2}
+GOLDEN_TOLERANCE = 1e-3
 
 # A verdict is no verdict on the runtime where the expected score is nearer to the threshold than
 # rounding reaches: a share of the tolerance. A station's threshold may be any number.
@@ -59,17 +60,26 @@ class GoldenScored:
     largest_difference: float
     flipped: int
     tolerance: float
+    strayed: float = 0.0  # the quick scores of precision "fast": the largest difference of a logit
+    margin: float = 0.0  # what is counted on
 
     @property
     def agrees(self) -> bool:
-        return self.largest_difference <= self.tolerance and not self.flipped
+        exact = self.largest_difference <= self.tolerance and not self.flipped
+        return exact and self.strayed <= self.margin
 
     def __str__(self) -> str:
-        return (
+        text = (
             f"the largest difference is {self.largest_difference:.2g} "
             f"(allowed: {self.tolerance:g}), "
             f"and {self.flipped} of {self.pictures} verdicts are flipped"
         )
+        if self.margin:
+            text += (
+                f"; the quick scores are {self.strayed:.2g} of a logit away at most "
+                f"(allowed: {self.margin:.2g})"
+            )
+        return text
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,15 +91,23 @@ class GoldenSet:
     tolerance: float
 
     def score(self, classifier: Classifier, threshold: float) -> GoldenScored:
-        """Lets ``classifier`` score them; a flip counts where rounding alone cannot have made it."""
+        """Lets ``classifier`` score them; a flip counts where rounding alone cannot have made it.
+
+        Of a ``FastClassifier`` both halves score each of them.
+        """
         expected = np.asarray(self.expected, np.float64)
-        scores = classifier.scores(self.pictures)
+        scores = exact_of(classifier).scores(self.pictures)
         clear = np.abs(expected - threshold) > self.tolerance * _ROUNDING_SHARE
         largest, _ = _difference(expected, scores, threshold)
         flipped = (expected >= threshold) != (scores >= threshold)
-        return GoldenScored(
+        scored = GoldenScored(
             len(self.pictures), largest, int(np.count_nonzero(clear & flipped)), self.tolerance
         )
+        if isinstance(classifier, FastClassifier):
+            quick = classifier.quick.scores(self.pictures)
+            strayed = measured(quick, expected.astype(np.float32)).largest
+            return replace(scored, strayed=strayed, margin=classifier.margin)
+        return scored
 
     def prove(self, classifier: Classifier, threshold: float) -> None:
         """Raises ModelDisagrees unless ``classifier`` scores them as it did at publication."""
@@ -102,15 +120,14 @@ class GoldenSet:
             )
 
 
-def golden_set(folder: Path, card: Card, runtime: str, precision: str) -> GoldenSet:
-    """The golden pictures of a model with what this runtime and precision must give.
+def golden_set(folder: Path, card: Card, runtime: str) -> GoldenSet:
+    """The golden pictures of a model with what this runtime must give.
 
     Raises ModelTampered if they are missing or not those of the card.
     """
+    # what precision "fast" relies on is f32's; its quick half is held against the card's margin
     return GoldenSet(
-        read_golden(folder, card),
-        card.golden.expects(runtime, precision),
-        GOLDEN_TOLERANCE[precision],
+        read_golden(folder, card), card.golden.expects(runtime, "f32"), GOLDEN_TOLERANCE
     )
 
 

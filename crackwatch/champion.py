@@ -13,6 +13,7 @@ from crackwatch.errors import ModelMissing
 from crackwatch.pipeline import Judging
 from crackwatch.registry import MODEL_FILE, Card, Registry
 from crackwatch.runtime import Classifier, load
+from crackwatch.runtime.fast import FastClassifier
 from crackwatch.settings import ModelSettings
 from crackwatch.views import Rule
 
@@ -105,15 +106,33 @@ def open_model(
 ) -> Opened:
     """The same for the model of that id."""
     card, classifier, golden = _open(registry, model_id, settings)
+    rule = rule_of(card, settings)
     judging = Judging(
-        classifier=classifier,
+        classifier=_aimed(classifier, rule, settings),
         model_pk=rows.model_pk(model_id, card.files[MODEL_FILE], card.to_json()),
-        rule=rule_of(card, settings),
+        rule=rule,
         runtime=settings.runtime,
         precision=settings.precision,
         mm_per_px=card.mm_per_px,
     )
     return Opened(judging, golden)
+
+
+def under(judging: Judging, rule: Rule, settings: ModelSettings) -> Judging:
+    """The same model by another rule."""
+    return replace(judging, rule=rule, classifier=_aimed(judging.classifier, rule, settings))
+
+
+def _aimed(classifier: Classifier, rule: Rule, settings: ModelSettings) -> Classifier:
+    """With precision "fast": exact for each picture whose score could decide anything."""
+    if not isinstance(classifier, FastClassifier):
+        return classifier
+    lines = [rule.threshold, rule.tiled_threshold]
+    if rule.second_look_from is not None:
+        lines.append(rule.second_look_from)
+    if settings.review_band is not None:
+        lines.append(settings.review_band.low)
+    return classifier.aimed(lines)
 
 
 def _open(
@@ -122,4 +141,4 @@ def _open(
     card = registry.verify(model_id)
     folder = registry.folder_of(model_id)
     classifier = load(folder, card, settings.runtime, settings.precision)
-    return card, classifier, golden_set(folder, card, settings.runtime, settings.precision)
+    return card, classifier, golden_set(folder, card, settings.runtime)

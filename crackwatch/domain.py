@@ -277,7 +277,8 @@ class BatchFacts:
     """What is recorded of the batch itself; durations are whole microseconds of wall time.
 
     ``classify_us`` is the model's, ``read_us`` what went by without it: decoding goes on while the
-    model works.
+    model works. With precision "fast" every picture whose quick score was ``exact_from`` or more was
+    scored again in f32; None: each score is f32's.
     """
 
     model_pk: int | None
@@ -286,6 +287,7 @@ class BatchFacts:
     closed_by: str
     read_us: int
     classify_us: int
+    exact_from: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

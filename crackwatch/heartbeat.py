@@ -201,7 +201,7 @@ class Heart:
         try:
             card = self._registry.verify(model_id)
             folder = self._registry.folder_of(model_id)
-            golden = golden_set(folder, card, judging.runtime, judging.precision)
+            golden = golden_set(folder, card, judging.runtime)
         except ModelError as exc:
             self._board.report(
                 "model_files_changed",

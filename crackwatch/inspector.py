@@ -10,7 +10,6 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, date, datetime
 from typing import TypeVar
 
@@ -364,7 +363,7 @@ class Inspector:
         self._board.clear("card_refused")
         old, new = self.judging.rule, champion.rule_of(card, self._model_settings)
         if new != old:
-            self.judging = replace(self.judging, rule=new)
+            self.judging = champion.under(self.judging, new, self._model_settings)
             self._log.info(
                 "threshold_taken",
                 model=model_id,

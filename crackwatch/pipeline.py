@@ -38,6 +38,7 @@ from crackwatch.errors import ModelDisagrees, ReadFault, SystemFault, Unreadable
 from crackwatch.examining import Emit, examine
 from crackwatch.inbox import Content
 from crackwatch.runtime import Classifier
+from crackwatch.runtime.fast import FastClassifier, exact_of
 from crackwatch.unread import Reads
 from crackwatch.verdict import place_of
 from crackwatch.views import Decoded, LightMeter, Rule, Seen, judged, see
@@ -98,6 +99,11 @@ class Judging:
     runtime: str
     precision: str
     mm_per_px: float | None = None
+
+    @property
+    def exact_from(self) -> float | None:
+        """From which quick score pictures are scored exactly; None: each is."""
+        return self.classifier.exact_from if isinstance(self.classifier, FastClassifier) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,17 +243,21 @@ class Pipeline:
         """
         started = self._clock()
         timed = _Timed(judging.classifier, self._clock, self._progress)
-        done = self._examined(batch.arrivals, judging, timed)
+        # a second look weighs low scores as well: each of them is to be the exact one
+        exact = _Timed(exact_of(judging.classifier), self._clock, self._progress)
+        done = self._examined(batch.arrivals, judging, timed, exact)
         drafts = [*done.drafts, *done.spoiled]
         classified = self._clock()
-        read_s = classified - started - timed.spent_s
+        classify_s = timed.spent_s + exact.spent_s
+        read_s = classified - started - classify_s
         facts = BatchFacts(
             model_pk=judging.model_pk,
             runtime=judging.runtime,
             precision=judging.precision,
             closed_by=batch.closed_by,
             read_us=round(read_s * 1e6),
-            classify_us=round(timed.spent_s * 1e6),
+            classify_us=round(classify_s * 1e6),
+            exact_from=judging.exact_from,
         )
         if drafts:
             # a row vouches for bytes: they must not be lost in a power cut that the row survives
@@ -269,14 +279,21 @@ class Pipeline:
             tuple(done.refused),
             tuple(done.unread),
             read_s,
-            timed.spent_s,
+            classify_s,
             self._clock() - classified,
         )
 
     def _examined(
-        self, arrivals: Sequence[Arrival], judging: Judging, classifier: Classifier
+        self,
+        arrivals: Sequence[Arrival],
+        judging: Judging,
+        classifier: Classifier,
+        exact: Classifier,
     ) -> _Done:
-        """Reads, decodes and scores: several threads decode while this one waits for the model."""
+        """Reads, decodes and scores: several threads decode while this one waits for the model.
+
+        ``exact`` is asked where tiles are looked at again.
+        """
         self._journal.begin([arrival.source for arrival in arrivals])
         self.reads.begin(arrivals)
         whole = _Done()
@@ -293,7 +310,7 @@ class Pipeline:
             match outcome:
                 case _Readable():
                     try:
-                        whole.drafts.append(self._judged(outcome, scores, judging, classifier))
+                        whole.drafts.append(self._judged(outcome, scores, judging, exact))
                     except Unreadable as exc:  # decoded once, and not when it is looked at again
                         whole.spoiled.append(_spoiled(outcome.arrival, outcome.sha256, exc))
                 case Draft():

@@ -174,12 +174,14 @@ class ModelSettings(_Section):
             return None
         return ReviewBand(self.review_low, self.review_high)
 
-    @field_validator("precision")
-    @classmethod
-    def _fast_is_not_here_yet(cls, value: str) -> str:
-        if value == "fast":
-            raise ValueError("this version cannot prove its fast precision yet; write 'f32'")
-        return value
+    @model_validator(mode="after")
+    def _fast_is_openvinos(self) -> ModelSettings:
+        if self.precision == "fast" and self.runtime != "openvino":
+            raise ValueError(
+                f"model.precision = 'fast' is there with model.runtime = 'openvino' only, "
+                f"not with {self.runtime!r}"
+            )
+        return self
 
 
 class DatabaseSettings(_Section):

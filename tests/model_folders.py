@@ -58,4 +58,4 @@ def publish_golden(registry: Registry, classifier: Classifier) -> GoldenSet:
             )
             registry.publish(staged, card(classifier.model_id, golden=golden))
     folder = registry.folder_of(classifier.model_id)
-    return golden_set(folder, registry.card(classifier.model_id), "openvino", "f32")
+    return golden_set(folder, registry.card(classifier.model_id), "openvino")

@@ -412,7 +412,7 @@ def test_a_changed_file_is_never_opened(published: Path, runtime: str, name: str
 
 def test_what_this_version_does_not_have_is_refused(published: Path) -> None:
     known = Registry(published.parent).card("one")
-    with pytest.raises(ModelError, match="no precision 'fast'"):
+    with pytest.raises(ModelError, match="does not say how far"):
         load(published, known, "openvino", "fast")
     with pytest.raises(ModelError, match="no runtime 'onnx'"):
         load(published, known, "onnx")

@@ -44,7 +44,10 @@ BAD = {
     "nothing but overlap": ("[images]\ntile_overlap = 201", ("images.tile_overlap", "200")),
     "no scale": ("[images]\nmm_per_px = 0", ("images.mm_per_px", "0")),
     "no finite scale": ("[images]\nmm_per_px = inf", ("images.mm_per_px", "finite")),
-    "fast too early": ("[model]\nprecision = 'fast'", ("model.precision", "f32")),
+    "fast by Keras": (
+        "[model]\nprecision = 'fast'\nruntime = 'keras'",
+        ("model.precision", "openvino", "keras"),
+    ),
     "flagged in the inbox": ("[folders]\nflagged = 'inbox/bad'", ("folders.flagged", "inside")),
     "inbox in the archive": ("[folders]\ninbox = 'archive/new'", ("folders.inbox", "inside")),
     "one folder for two": ("[folders]\narchive = './flagged/'", ("folders.archive", "same folder")),

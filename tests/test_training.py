@@ -25,7 +25,7 @@ from crackwatch.errors import DatasetError, LockedError, ModelDisagrees, Unreada
 from crackwatch.images.light import measure_all
 from crackwatch.images.warping import warp
 from crackwatch.registry import MODEL_FILE, Card, Registry
-from crackwatch.runtime import GRAPH_FILE, Classifier, load
+from crackwatch.runtime import GRAPH_FILE, Classifier, load, load_quick
 from crackwatch.runtime.openvino import build
 from crackwatch.runtime.reference import KerasClassifier
 from crackwatch.training import calibration, honest, making, recipes, retraining
@@ -264,6 +264,7 @@ def exporting(open_classifier: Callable[[Path, Card], Classifier] = load) -> Exp
         lambda folder: build(folder / MODEL_FILE, folder / GRAPH_FILE),
         open_classifier,
         lambda file: KerasClassifier("reference", file),
+        load_quick,
     )
 
 

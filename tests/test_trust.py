@@ -18,6 +18,7 @@ from crackwatch.evaluation import measure
 from crackwatch.packaged import starter
 from crackwatch.registry import Card, Registry
 from crackwatch.runtime import load
+from crackwatch.runtime.fast import FastClassifier
 from crackwatch.starters import install_starter
 from crackwatch.training.findings import missed
 
@@ -107,3 +108,37 @@ def test_the_starter_on_the_validation_folders(metu: Path, installed: tuple[Path
         else:
             assert found.fn <= 1
             assert found.fp <= 6
+
+
+def test_precision_fast_changes_no_verdict(installed: tuple[Path, Card], metu: Path) -> None:
+    """Over all 18,000, by the lines of the starter's own card."""
+    folder, card = installed
+    exact = load(folder, card)
+    quick = load(folder, card, precision="fast")
+    assert isinstance(quick, FastClassifier) and card.tiled is not None
+    lines = [card.threshold.value, card.tiled.value, card.tiled.second_look_from or 1.0]
+    aimed = quick.aimed(lines)
+    limits = images.Limits(max_pixels=images.RESIZE_UP_TO**2, larger="quarantine")
+    total = flipped = flipped_alone = 0
+    for split in ("train", "valid_balanced", "valid_unbalanced"):
+        files = dataset.list_files(dataset.find_layout(metu / split))
+        for start in range(0, len(files), _BATCH):
+            pictures = np.stack(
+                [
+                    images.decode(Path(os.fsdecode(file.path)).read_bytes(), limits)
+                    for file in files[start : start + _BATCH]
+                ]
+            )
+            wanted, found, alone = (each.scores(pictures) for each in (exact, aimed, quick.quick))
+            total += len(pictures)
+            for line in lines:
+                flipped += int(((found >= line) != (wanted >= line)).sum())
+                flipped_alone += int(((alone >= line) != (wanted >= line)).sum())
+            high = wanted >= min(lines)
+            np.testing.assert_allclose(found[high], wanted[high], atol=1e-6)  # another batch
+    print(
+        f"{total} pictures, three lines: {flipped} verdicts differ, {flipped_alone} would by "
+        f"bfloat16 alone; {aimed.again} were scored again"
+    )
+    assert (total, flipped) == (18_000, 0)
+    assert flipped_alone > 0  # else nothing is proved

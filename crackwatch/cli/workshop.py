@@ -36,7 +36,7 @@ def tools(settings: Settings) -> Tools:
     from crackwatch.images import keypoints
     from crackwatch.images.light import measure_all
     from crackwatch.registry import MODEL_FILE
-    from crackwatch.runtime import GRAPH_FILE, load
+    from crackwatch.runtime import GRAPH_FILE, load, load_quick
     from crackwatch.training.retraining import Tools
 
     def open_classifier(folder: Path, card: Card) -> Classifier:
@@ -53,6 +53,7 @@ def tools(settings: Settings) -> Tools:
             lambda folder: build(folder / MODEL_FILE, folder / GRAPH_FILE),
             open_classifier,
             lambda file: KerasClassifier("challenger", file),
+            load_quick,
         )
 
     return Tools(

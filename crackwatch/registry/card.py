@@ -221,6 +221,19 @@ class Export(_Part):
     flipped: int = Field(ge=0)  # verdicts that differed
 
 
+class Fast(_Part):
+    """How far the quick scores of precision "fast" were from the exact ones before publication.
+
+    ``largest_difference`` is of a logit, over ``compared`` pictures, on ``processor``; ``margin``,
+    some times as much, is what is counted on: see ``runtime.fast``.
+    """
+
+    largest_difference: float = Field(ge=0)
+    compared: int = Field(gt=0)
+    margin: float = Field(gt=0)
+    processor: str
+
+
 class Card(_Part):
     """All that is known of one model.
 
@@ -252,10 +265,16 @@ class Card(_Part):
     parent: ModelId | None = None
     golden: Golden
     export: Export | None = None
+    fast: Fast | None = None  # None: it was made where the processor has no bfloat16
     reference: Likeness | None = None
     files: dict[FileName, Sha256] = {}
     notes: tuple[str, ...] = ()
     decisions: tuple[Decision, ...] = ()
+
+    @property
+    def fast_margin(self) -> float | None:
+        """In logits, for precision "fast"; None: nobody measured it."""
+        return self.fast.margin if self.fast else None
 
     def to_json(self) -> str:
         """The text of ``card.json``."""

@@ -53,6 +53,9 @@ class Described(Protocol):
     @property
     def files(self) -> Mapping[str, str]: ...
 
+    @property
+    def fast_margin(self) -> float | None: ...  # logits; None: nobody measured it
+
 
 GRAPH_FILE = "lenet.xml"
 WEIGHTS_FILE = "lenet.bin"
@@ -69,20 +72,32 @@ def load(
     """The model in ``folder``, ready to judge; ``runtime`` is "openvino" or "keras".
 
     Each file is held against its sha256 in the card before any library opens it. ``precision`` is
-    "f32". ``threads`` is how many cores a call may use, None: all (OpenVINO only). Raises
-    ModelTampered if a file is missing or not the card's, ModelError if it cannot be loaded.
+    "f32", or "fast": a ``FastClassifier``, which is exact until it is aimed (OpenVINO only, where the
+    processor has bfloat16 and the card says how far that strays). ``threads`` is how many cores a
+    call may use, None: all (OpenVINO only). Raises ModelTampered if a file is missing or not the
+    card's, ModelError if it cannot be loaded, or not with that precision.
     """
-    if precision != "f32":
-        raise ModelError(
-            f"model {card.id}: this version has no precision {precision!r}",
-            'Set [model] precision = "f32".',
-        )
     if runtime == "openvino":
         # These very bytes are checked and then used: nothing can change in between.
         graph, weights = (_checked(folder, card, name) for name in (GRAPH_FILE, WEIGHTS_FILE))
-        from crackwatch.runtime.openvino import OpenvinoClassifier
+        from crackwatch.runtime.openvino import OpenvinoClassifier, has_bfloat16
 
-        return OpenvinoClassifier(card.id, graph, weights, threads)
+        exact = OpenvinoClassifier(card.id, graph, weights, threads)
+        if precision == "f32":
+            return exact
+        from crackwatch.runtime.fast import FastClassifier
+
+        margin = card.fast_margin
+        if margin is None:
+            raise _not_fast(
+                card, "its card does not say how far its quick scores are from the exact ones"
+            )
+        if not has_bfloat16():
+            raise _not_fast(card, "this processor has no bfloat16, with which it would be fast")
+        quick = OpenvinoClassifier(card.id, graph, weights, threads, precision="bf16")
+        return FastClassifier(quick, exact, margin)
+    if precision != "f32":
+        raise _not_fast(card, f"runtime {runtime!r} has no such precision")
     if runtime == "keras":
         _checked(folder, card, KERAS_FILE)
         from crackwatch.runtime.reference import KerasClassifier
@@ -90,6 +105,29 @@ def load(
         return KerasClassifier(card.id, folder / KERAS_FILE)
     raise ModelError(
         f"there is no runtime {runtime!r}", 'Set [model] runtime to "openvino" or "keras".'
+    )
+
+
+def load_quick(
+    folder: Path, card: Described, threads: int | None = None
+) -> tuple[Classifier, str] | None:
+    """The quick half of precision "fast", and what the processor is called on which it was opened.
+
+    None where the processor has no bfloat16. Raises as ``load`` does.
+    """
+    graph, weights = (_checked(folder, card, name) for name in (GRAPH_FILE, WEIGHTS_FILE))
+    from crackwatch.runtime.openvino import OpenvinoClassifier, has_bfloat16, processor
+
+    if not has_bfloat16():
+        return None
+    return OpenvinoClassifier(card.id, graph, weights, threads, precision="bf16"), processor()
+
+
+def _not_fast(card: Described, why: str) -> ModelError:
+    return ModelError(
+        f'model {card.id} cannot judge with precision "fast": {why}',
+        'Set [model] precision = "f32". Models that are made where the processor has bfloat16 '
+        "say how far it strays.",
     )
 
 

@@ -117,6 +117,7 @@ class Books:
                     recorded_at=now,
                     read_us=facts.read_us,
                     classify_us=facts.classify_us,
+                    exact_from=facts.exact_from,
                 )
                 .returning(batches.c.id)
             ).scalar_one()

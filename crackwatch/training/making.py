@@ -20,8 +20,9 @@ from crackwatch import lenet
 from crackwatch.agreement import compare_export, expected_scores, write_golden
 from crackwatch.dataset import Pictures
 from crackwatch.errors import ModelError
-from crackwatch.registry import MODEL_FILE, Card, Golden, sha256_of
+from crackwatch.registry import MODEL_FILE, Card, Fast, Golden, sha256_of
 from crackwatch.runtime import Classifier
+from crackwatch.runtime.fast import measured
 from crackwatch.training.calibration import Calibration
 from crackwatch.training.honest import scores_of
 
@@ -38,6 +39,8 @@ class Exporting:
     export: Callable[[Path], None]  # makes the OpenVINO files beside a folder's lenet.keras
     open_classifier: Callable[[Path, Card], Classifier]  # of a folder and its card
     open_reference: Callable[[Path], Classifier]  # Keras, of a lenet.keras
+    # the quick half of precision "fast" and its processor; None: this one has none
+    open_quick: Callable[[Path, Card], tuple[Classifier, str] | None]
 
 
 def load(file: Path) -> keras.Model:
@@ -80,7 +83,8 @@ def make(
     card = draft(sha256_of(staged / MODEL_FILE), created_at, lenet.normalisation_in(model), golden)
     exporting.export(staged)
     made = {file.name: sha256_of(file) for file in staged.iterdir() if file.is_file()}
-    classifier = exporting.open_classifier(staged, card.model_copy(update={"files": made}))
+    known = card.model_copy(update={"files": made})
+    classifier = exporting.open_classifier(staged, known)
     exported = scores_of(classifier, pictures, everything)
     expected = expected_scores(
         pictures.get(chosen), {("keras", "f32"): by_keras, ("openvino", "f32"): classifier}
@@ -89,10 +93,27 @@ def make(
         update={
             "parameters": model.count_params(),
             "export": compare_export(reference, exported, threshold),
+            "fast": fast_of(exporting.open_quick(staged, known), exported, pictures),
             "golden": golden.model_copy(update={"expected": expected}),
         }
     )
     return finished, classifier
+
+
+def fast_of(
+    quick: tuple[Classifier, str] | None, exact: NDArray[np.float32], pictures: Pictures
+) -> Fast | None:
+    """How far the quick scores of ``pictures`` are from ``exact``, (N,); None: there are none."""
+    if quick is None:
+        return None
+    classifier, processor = quick
+    found = measured(scores_of(classifier, pictures, np.arange(len(pictures))), exact)
+    return Fast(
+        largest_difference=found.largest,
+        compared=found.compared,
+        margin=found.margin,
+        processor=processor,
+    )
 
 
 def libraries() -> dict[str, str]:

@@ -23,6 +23,7 @@ from pathlib import Path
 
 import click
 import numpy as np
+from numpy.typing import NDArray
 
 from crackwatch import dataset, evaluation, images, learned, packaged
 from crackwatch.agreement import pixels_sha256
@@ -34,14 +35,17 @@ from crackwatch.registry import (
     Card,
     DataOrigin,
     Drawn,
+    Fast,
     Golden,
     Registry,
     TiledThreshold,
 )
-from crackwatch.runtime import Classifier, load
+from crackwatch.runtime import Classifier, load, load_quick
+from crackwatch.runtime.fast import measured
 from crackwatch.starters import draw_golden, install_starter
 from crackwatch.training.describing import tiled_by_default
 
+TRAINING = "train"
 VALIDATIONS = ("valid_balanced", "valid_unbalanced")
 
 _NAME = "METU crack crops: 15,000 of the 40,000 of Concrete Crack Images for Classification"
@@ -92,6 +96,7 @@ def ship(models: Path, model_id: str, data: Path, destination: Path) -> Card:
             "golden": _golden(load(folder, card, "keras"), card.threshold.value),
             "scores": scores,
             "tiled": card.tiled or _tiled(folder, card),
+            "fast": card.fast or measured_fast(folder, card, data),
             "files": {name: card.files[name] for name in _TRAVELS},
             "notes": _NOTES,
             "decisions": (),
@@ -121,13 +126,41 @@ def _tiled(folder: Path, card: Card) -> TiledThreshold | None:
         return None  # too few normals: its card says nothing of photographs
 
 
+def measured_fast(folder: Path, card: Card, data: Path) -> Fast | None:
+    """How far quick scores are from exact ones, over every photograph below ``data``: training and
+    validation pictures alike, for what is compared is two ways to compute the same.
+    """
+    quick = load_quick(folder, card)
+    if quick is None:
+        return None
+    classifier, processor = quick
+    exact = load(folder, card)
+    found = [
+        (_scores(classifier, data / name), _scores(exact, data / name))
+        for name in (TRAINING, *VALIDATIONS)
+    ]
+    strayed = measured(*(np.concatenate(each) for each in zip(*found, strict=True)))
+    return Fast(
+        largest_difference=strayed.largest,
+        compared=strayed.compared,
+        margin=strayed.margin,
+        processor=processor,
+    )
+
+
+def _scores(classifier: Classifier, folder: Path) -> NDArray[np.float32]:
+    return _scored(classifier, folder).scores
+
+
 def _measured(classifier: Classifier, folder: Path, threshold: float) -> evaluation.Measures:
+    scored = _scored(classifier, folder)
+    return evaluation.measure(scored.scores, scored.labels, threshold)
+
+
+def _scored(classifier: Classifier, folder: Path) -> evaluation.Scored:
     limits = images.Limits(max_pixels=images.RESIZE_UP_TO**2, larger="quarantine")
     files = dataset.list_files(dataset.find_layout(folder))
-    scored = evaluation.score_files(
-        files, lambda content: images.decode(content, limits), classifier
-    )
-    return evaluation.measure(scored.scores, scored.labels, threshold)
+    return evaluation.score_files(files, lambda content: images.decode(content, limits), classifier)
 
 
 def _golden(by_keras: Classifier, threshold: float) -> Golden:
