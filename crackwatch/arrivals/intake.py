@@ -444,7 +444,7 @@ class Intake:
         self._scan = inbox_module.look_through(
             self._inbox,
             self._policy,
-            self._leave_alone_scanned,
+            self._leave_alone,
             self._familiar_by_name if self._pace.quick else self._familiar,
         )
 
@@ -598,15 +598,11 @@ class Intake:
         self._last_progress_s = self._monotonic()
         self._changed.notify()
 
-    def _leave_alone_scanned(self, what: LeftAlone) -> None:
-        if len(self._scan_left_alone) < _LEFT_ALONE_MAX:
-            self._scan_left_alone[what.source] = what.reason
-
     def _leave_alone(self, what: LeftAlone) -> None:
-        self._leave_alone_scanned(what)
+        """Told of at the end of the scan that is under way, or at once where none is."""
         with self._changed:
-            if len(self._left_alone) < _LEFT_ALONE_MAX:
-                self._left_alone[what.source] = what.reason
+            if len(self._scan_left_alone) < _LEFT_ALONE_MAX:
+                self._scan_left_alone[what.source] = what.reason
 
 
 def _digest(source: bytes, entry: os.DirEntry[bytes]) -> int:
