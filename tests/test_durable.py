@@ -27,6 +27,7 @@ def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
 
     The second is patched in: none that refuses can be mounted by an ordinary test.
     """
+    ctypes.set_errno(0)  # else what an earlier test left there would pass for the kernel's
     if request.param == "without":
 
         class Refusing:

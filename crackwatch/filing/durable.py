@@ -14,6 +14,7 @@ import stat
 
 _AT_FDCWD = -100
 _RENAME_NOREPLACE = 1
+_RESERVED_MODE = 0o600
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.renameat2.argtypes = (
@@ -39,7 +40,7 @@ def rename_noreplace(source: bytes, destination: bytes) -> None:
     if code not in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
         raise OSError(code, os.strerror(code), source, None, destination)
     os.lstat(source)  # ENOENT now rather than a reservation for nothing
-    os.close(os.open(destination, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    os.close(os.open(destination, os.O_CREAT | os.O_EXCL | os.O_WRONLY, _RESERVED_MODE))
     try:
         os.rename(source, destination)
     except OSError:
@@ -49,7 +50,7 @@ def rename_noreplace(source: bytes, destination: bytes) -> None:
 
 def is_reservation(status: os.stat_result) -> bool:
     """Whether a file can be what an interrupted ``rename_noreplace`` left behind."""
-    return status.st_size == 0 and status.st_mode == stat.S_IFREG | 0o600
+    return status.st_size == 0 and status.st_mode == stat.S_IFREG | _RESERVED_MODE
 
 
 def syncfs(folder: bytes) -> None:
