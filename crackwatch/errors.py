@@ -17,9 +17,9 @@
     ├── StoreError                  exit 5: the database cannot be used
     │   └── StoreVersionError       exit 5: not migrated, or newer than this program
     └── SystemFault                 exit 5 or 2: intake pauses, says why, tries again: never the picture's fault
-        ├── Untried                 a machine too slow to tell whether a picture hangs the decoder
-        ├── ReadFault               one file of the inbox cannot be read: its place on the disk, or all of it
-        └── PartlyUnreadable        a walk came to its end, but had to pass over parts of the inbox
+        ├── Untried                 exit 2: a machine too slow to tell whether a picture hangs the decoder
+        ├── ReadFault               exit 2: one file of the inbox cannot be read: its place on the disk, or all of it
+        └── PartlyUnreadable        exit 2: a walk came to its end, but had to pass over parts of the inbox
 
     Unreadable                      a picture's own fault: it is quarantined with this reason
     Unsettled                       the file changed while it was read: it goes back to wait

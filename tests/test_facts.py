@@ -15,6 +15,7 @@ GATHERED = {
     "evaluation/__init__.py: _Decoded",
     "images/complaints.py: Heard",
     "inbox.py: _Listing",
+    "inbox.py: _PassedOver",
     "pipeline.py: _Done",
     "pipeline.py: _Untold",
     "retention.py: PlaceOutcome",

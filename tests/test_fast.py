@@ -18,7 +18,7 @@ from crackwatch.errors import ModelError
 from crackwatch.registry import Card, Fast, Registry
 from crackwatch.runtime import load
 from crackwatch.runtime import openvino as openvino_module
-from crackwatch.runtime.fast import SAFETY, FastClassifier, exact_of, logits, measured
+from crackwatch.runtime.fast import LEAST_MARGIN, SAFETY, FastClassifier, exact_of, logits, measured
 from crackwatch.runtime.openvino import has_bfloat16
 from crackwatch.settings import ModelSettings
 from crackwatch.starters import install_starter
@@ -109,6 +109,7 @@ def test_what_is_counted_on_is_three_times_the_largest_error_that_was_seen() -> 
     found = measured(quick, exact)
     assert found.largest == pytest.approx(0.2, rel=1e-3) and found.compared == 3
     assert found.margin == pytest.approx(SAFETY * 0.2, rel=1e-3)
+    assert measured(exact, exact).margin == LEAST_MARGIN  # a model that is sure of each shows none
 
 
 def test_the_golden_pictures_hold_both_halves_to_what_they_promise() -> None:

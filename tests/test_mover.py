@@ -480,6 +480,31 @@ def test_a_copy_whose_sidecar_cannot_be_read_just_now_is_finished_and_not_made_a
         }
 
 
+def test_a_copy_whose_source_is_hidden_with_its_inbox_is_not_finished(tmp_path: Path) -> None:
+    """It was once: the source came back with the inbox, and was inspected a second time."""
+    away: list[bool] = []
+
+    def check() -> None:
+        if away:
+            raise SystemFault("inbox_unmarked", "the inbox: is not mounted", "")
+
+    with another_file_system(tmp_path) as elsewhere:
+        bench = Bench(tmp_path, elsewhere)
+        bench.mover = Mover(os.fsencode(bench.inbox), bench.places, check)
+        path = bench.put("a.jpg")
+        demand = bench.demand("a.jpg")
+        bench.at(demand).parent.mkdir()
+        shutil.copy2(path, bench.at(demand))  # killed before the source was given up
+        hidden = path.rename(tmp_path / "hidden.jpg")
+        away.append(True)
+        with pytest.raises(SystemFault):
+            bench.mover.file(demand)
+        away.clear()
+        hidden.rename(path)
+        assert bench.mover.file(demand).result is MoveResult.DONE
+        assert bench.files() == {"flagged/2026-11-23/a.jpg": PICTURE}
+
+
 def test_a_source_that_was_being_given_up_is_given_up(bench: Bench) -> None:
     path = bench.put("a.jpg")
     demand = bench.demand("a.jpg")

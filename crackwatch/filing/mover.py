@@ -158,25 +158,33 @@ class Mover:
         return Filed(MoveResult.DONE)
 
     def _without_source(self, demand: Demand, destination: bytes) -> Filed:
-        """The row's file does not stand under its name: was it moved before, or taken away?"""
+        """The row's file does not stand under its name: was it moved before, or taken away?
+
+        Or is it hidden, because the inbox is not mounted? A copy at the destination proves nothing
+        then: its source comes back with the inbox, and has to be given up first.
+        """
         source = self._source(demand)
+        self._require_inbox()
         # what a copy left that was killed, if its source was taken away before it could be redone
         _remove(self._partial(demand, destination))
         if self._has_content(destination, demand):
-            self._touched(source, destination)
-            self._write_sidecar(demand, destination)
-            return Filed(MoveResult.DONE)
+            self._touched(source)
+            return self._finish_copy(demand, destination)
         self._standing(demand.place)
         return self._missing(source, MoveResult.GONE)
 
     def _missing(self, source: bytes, otherwise: MoveResult) -> Filed:
         """What to make of a file that is not where it was. Raises SystemFault without an inbox."""
+        self._require_inbox()
+        return Filed(MoveResult.REPLACED if self._exists(source) else otherwise)
+
+    def _require_inbox(self) -> None:
+        """Raises SystemFault unless the inbox is there and the station's."""
         try:
             os.stat(self._inbox)
         except OSError as exc:
             raise inbox_module.inbox_fault(self._inbox, exc) from exc
         self._check()
-        return Filed(MoveResult.REPLACED if self._exists(source) else otherwise)
 
     def _met_something(self, demand: Demand, destination: bytes) -> Filed:
         """Both names exist. Our own leftovers are cleared; anything else keeps its name."""

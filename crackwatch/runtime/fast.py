@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 from crackwatch.runtime import Classifier, check_pictures
 
 SAFETY: Final = 3.0  # times the largest difference that was seen is what is counted on
+# and this at least: a model so sure of each picture that was compared shows next to no difference
+LEAST_MARGIN: Final = 0.5
 # Nearer to 0 or 1 a float32 score says nothing of its logit, and no threshold is.
 _LEAST: Final = 1e-6
 
@@ -34,7 +36,7 @@ class Strayed:
     @property
     def margin(self) -> float:
         """What is counted on."""
-        return SAFETY * self.largest
+        return max(SAFETY * self.largest, LEAST_MARGIN)
 
 
 def logits(scores: NDArray[np.floating]) -> NDArray[np.float64]:
